@@ -1,0 +1,51 @@
+# Two commands on a fresh machine with Python 3.11+ (with venv), git and make:
+#   make demo   sets up and runs the whole stage on the embedded starter model and data
+#   make test   sets up and runs the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.installed
+SETUP_TEST := $(VENV)/.installed-test
+
+.PHONY: demo test test-slow lint format types check starter clean
+
+demo: $(SETUP)
+	$(BIN)/sftprep demo --out sftprep-demo
+
+test: $(SETUP_TEST)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(SETUP_TEST)
+	$(BIN)/python -m pytest
+
+lint: $(SETUP_TEST)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(SETUP_TEST)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(SETUP_TEST)
+	$(BIN)/mypy
+
+check: lint types
+
+# Rebuilds the starter model from nothing (about half an hour on 2 cores).
+starter: $(SETUP_TEST)
+	$(BIN)/python scripts/starter/pretrain.py --out src/sftprep/starter/model --seed 0
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(SETUP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(SETUP_TEST): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint,lora]"
+	@touch $(SETUP) $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Durable writes, locks, fingerprints and the run folder: the only state sftprep keeps."""
