@@ -13,7 +13,7 @@ demo: $(SETUP)
 	$(BIN)/sftprep demo --out sftprep-demo
 
 test: $(SETUP_TEST)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(SETUP_TEST)
 	$(BIN)/python -m pytest

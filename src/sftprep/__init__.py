@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sftprep.compare import Comparison, compare
+    from sftprep.comparison import Comparison, compare
     from sftprep.errors import SftprepError
     from sftprep.pipeline import RunResult, run
     from sftprep.recipe import Recipe, load_recipe
@@ -33,7 +33,7 @@ __version__ = "0.1.0"
 # Name -> module that defines it. Looked up on first use, so that `import sftprep` stays fast.
 _PUBLIC = {
     "BenchmarkResult": "sftprep.records",
-    "Comparison": "sftprep.compare",
+    "Comparison": "sftprep.comparison",
     "DataReport": "sftprep.records",
     "Example": "sftprep.records",
     "GateResult": "sftprep.records",
@@ -47,7 +47,7 @@ _PUBLIC = {
     "TrainResult": "sftprep.records",
     "ValidationResult": "sftprep.records",
     "Verdict": "sftprep.records",
-    "compare": "sftprep.compare",
+    "compare": "sftprep.comparison",
     "load_recipe": "sftprep.recipe",
     "run": "sftprep.pipeline",
 }

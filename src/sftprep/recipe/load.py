@@ -12,7 +12,12 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionStartEvent, ScalarEvent
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    ScalarEvent,
+)
 
 from sftprep.errors import RecipeError
 from sftprep.recipe.presets import preset_for
@@ -67,7 +72,7 @@ def load_recipe(
     file = Path(path)
     tree = _parse(file)
     lines = _line_numbers(tree)
-    values = _plain(tree)
+    values = {key: value for key, value in _plain(tree).items() if value is not None}
     origins = {key: f"{file.name}:{lines.get(tuple(key.split('.')), 1)}" for key, _ in
                flatten(values)}  # fmt: skip
     for override in overrides:
@@ -117,12 +122,14 @@ def _refuse_tricks(text: str, file: Path) -> None:
     depth = 0
     for event in YAML(typ="safe", pure=True).parse(text):
         line = event.start_mark.line + 1
-        anchored = isinstance(event, ScalarEvent | CollectionStartEvent) and event.anchor
-        if isinstance(event, AliasEvent) or anchored:
+        value = isinstance(event, ScalarEvent | CollectionStartEvent)
+        if isinstance(event, AliasEvent) or (value and event.anchor):
             raise RecipeError(f"{file}:{line}: YAML anchors and aliases are refused: repeat it.")
-        depth += isinstance(event, CollectionStartEvent)
-        if depth > MAX_DEPTH * 100:
-            raise RecipeError(f"{file}:{line}: too many nested values.")
+        if value and event.tag:
+            raise RecipeError(f"{file}:{line}: YAML tags are refused: remove '{event.tag}'.")
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise RecipeError(f"{file}:{line}: values nested more than {MAX_DEPTH} deep.")
 
 
 def _line_numbers(tree: Any, before: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
@@ -178,6 +185,7 @@ PATH_KEYS: tuple[tuple[str, ...], ...] = (
     ("model", "base"),
     ("model", "tokenizer"),
     ("model", "chat_template"),
+    ("model", "candidates"),
     ("data", "sources"),
     ("validation", "instruction_prompts"),
     ("benchmarks", "data_dir"),
@@ -185,21 +193,35 @@ PATH_KEYS: tuple[tuple[str, ...], ...] = (
 )
 
 
+# Where a text may be a name: built-in templates, the catalogue, and benchmarks (their paths stand
+# under `path`).
+NAMES: Mapping[str, Callable[[str], bool]] = {
+    "chat_template": lambda text: text in ("auto", "plain", "chatml"),
+    "candidates": lambda text: text == "catalogue",
+    "tasks": lambda text: True,
+}
+
+
 def _expand_paths(values: Any, file: Path, lines: Mapping[tuple[str, ...], int]) -> None:
     """Replace ${NAME} and make paths that exist beside the recipe absolute."""
     for section, key in PATH_KEYS:
         table = values.get(section)
+        if section == "benchmarks" and isinstance(table, list):
+            table = values[section] = {"tasks": table}
         if isinstance(table, dict) and key in table:
             where = f"{file}:{lines.get((section, key), 1)}: {section}.{key}"
-            table[key] = _expanded(table[key], file.parent, where)
+            table[key] = _expanded(table[key], file.parent, where, NAMES.get(key))
 
 
-def _expanded(value: Any, folder: Path, where: str) -> Any:
+def _expanded(
+    value: Any, folder: Path, where: str, name: Callable[[str], bool] | None = None
+) -> Any:
+    """`name` tells texts that are a name and not a path."""
     if isinstance(value, list):
-        return [_expanded(item, folder, where) for item in value]
+        return [_expanded(item, folder, where, name) for item in value]
     if isinstance(value, dict):
         return value | {k: _expanded(v, folder, where) for k, v in value.items() if k == "path"}
-    if not isinstance(value, str):
+    if not isinstance(value, str) or (name is not None and name(value)):
         return value
 
     def variable(match: re.Match[str]) -> str:

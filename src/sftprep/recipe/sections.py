@@ -35,7 +35,9 @@ class ModelSection(Section):
     intended_use: Literal["research", "commercial"] = "research"
     """Checked against the licence."""
     candidates: tuple[str, ...] = ()
-    """Other base models to rank beside `base` in the models stage."""
+    """Other base models to rank beside `base` in the models stage; `catalogue` adds them all."""
+    hardware: str = "auto"
+    """auto (this machine), or another to plan for, e.g. 8xH100-80GB@2.50 (dollars per hour)."""
 
 
 class Source(Section):

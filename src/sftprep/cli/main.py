@@ -1,0 +1,152 @@
+"""`sftprep ...`: parse, call the pipeline, print. Exit 0 done or pass, 1 gate failed or regression,
+2 user error, 3 not decidable, 75 stopped but resumable.
+
+Rooms are imported inside the commands, so that `sftprep --help` needs no tensors.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import sftprep
+from sftprep.cli import stages
+from sftprep.cli.output import fail, print_json, progress_for
+from sftprep.errors import EXIT_DONE, EXIT_FAILED, SftprepError
+
+app = typer.Typer(
+    name="sftprep",
+    help="Prepare a validated SFT baseline, with recorded metrics and a verdict, before DPO.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"sftprep {sftprep.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options common to all commands."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, recipe and run.")] = Path(
+        "sftprep-demo"
+    ),
+    json: Json = False,
+) -> None:
+    """The whole stage on the embedded starter model and data: offline, on a CPU, minutes."""
+    from sftprep.pipeline.demo import write_demo
+
+    recipe = write_demo(out)
+    stages.run_recipe(recipe, (), None, None, json)
+
+
+@app.command()
+def init(
+    base: Annotated[str, typer.Option(help="Base model: folder or hub id.")],
+    data: Annotated[list[str], typer.Option(help="File or folder with instruction data.")],
+    out: Annotated[Path, typer.Option(help="Recipe to write.")] = Path("recipe.yaml"),
+    hardware: Annotated[
+        str | None, typer.Option(help="For example 8xH100-80GB; default: this machine.")
+    ] = None,
+    use: Annotated[str, typer.Option(help="Intended use: research or commercial.")] = "research",
+) -> None:
+    """Write a commented recipe with recommended values and their source."""
+    from sftprep.model.init import write_recipe
+
+    path = write_recipe(out, base=base, data=data, hardware=hardware, use=use)
+    print(f"wrote {path}. Next: sftprep run {path} --dry-run, then sftprep run {path}")
+
+
+stages.register(app)
+
+
+@app.command()
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="Run folder, checkpoint or metrics file.")],
+    candidate: Annotated[Path, typer.Argument(help="The same, after the change.")],
+    confidence: Annotated[float, typer.Option(help="Confidence of the family of tests.")] = 0.95,
+    json: Json = False,
+) -> None:
+    """Did it get worse? Paired statistics against the recorded baseline."""
+    from sftprep.comparison import compare as run_compare
+    from sftprep.comparison import comparison_lines
+
+    comparison = run_compare(baseline, candidate, confidence=confidence)
+    if json:
+        print_json(comparison)
+    else:
+        print("\n".join(comparison_lines(comparison)))
+    raise typer.Exit(EXIT_FAILED if comparison.regressed else EXIT_DONE)
+
+
+@app.command()
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    apply: Annotated[
+        Path | None, typer.Option(help="Write a new recipe with the proposed changes.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What went wrong, why, and what to change."""
+    from sftprep.diagnose import apply_patch, diagnosis_lines
+    from sftprep.diagnose import diagnose as run_diagnose
+    from sftprep.store.run import RunFolder
+
+    folder = RunFolder(run)
+    diagnosis = run_diagnose(folder)
+    if json:
+        print_json(diagnosis)
+    else:
+        print("\n".join(diagnosis_lines(diagnosis)))
+    if apply is not None:
+        apply_patch(folder.recipe, diagnosis.patch, apply)
+        print(f"wrote {apply}", file=sys.stderr)
+
+
+@app.command()
+def chat(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder.")],
+) -> None:
+    """Talk to a checkpoint in the terminal (Ctrl-D ends)."""
+    from sftprep.evaluate.chat import chat as run_chat
+
+    folder = Path(checkpoint)
+    baseline = folder / "checkpoints" / "sft_baseline"
+    run_chat(str(baseline if baseline.is_dir() else checkpoint))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script; turns our errors into one message and an exit code."""
+    progress = progress_for()
+    try:
+        result: Any = app(args=arguments, standalone_mode=False)
+    except SftprepError as error:
+        sys.exit(fail(error, progress))
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("click", "typer") and hasattr(
+            error, "show"
+        ):
+            error.show()
+            sys.exit(2)
+        raise
+    sys.exit(result if isinstance(result, int) else 0)

@@ -1,0 +1,174 @@
+"""`sftprep run` and one command per stage, all on the same recipe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sftprep.cli.output import print_json, progress_for, relative
+from sftprep.errors import EXIT_DONE, EXIT_FAILED, EXIT_UNDECIDABLE, RecipeError
+
+RecipeArgument = Annotated[Path, typer.Argument(help="Recipe file or run folder.")]
+Override = Annotated[
+    list[str] | None, typer.Option("--set", help="section.key=value, may be repeated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+EXIT_BY_VERDICT = {"pass": EXIT_DONE, "fail": EXIT_FAILED, "undecidable": EXIT_UNDECIDABLE}
+
+# Stage -> help of its command. The order is the pipeline's.
+STAGE_HELP = {
+    "models": "Rank base models: size, licence, context, fit to the data.",
+    "data": "Check, deduplicate, decontaminate and split instruction data.",
+    "plan": "Predict memory, time and cost.",
+    "train": "Supervised fine-tuning with validation and red flags.",
+    "validate": "Perplexity, samples, instruction following: base against SFT.",
+    "benchmark": "Score the capability benchmarks.",
+    "save": "Export the baseline checkpoint with metrics and metadata.",
+    "gate": "Judge the run: pass, fail or not decidable.",
+    "report": "Write the HTML report.",
+}
+
+
+def resolve(path: Path, overrides: Sequence[str]) -> Any:
+    """Load a recipe file, or the recipe of a run folder."""
+    from sftprep.model.describe import parameters_of
+    from sftprep.recipe import load_recipe
+
+    overrides = list(overrides)
+    if path.is_dir():
+        if not (path / "recipe.yaml").is_file():
+            raise RecipeError(f"{path}: no recipe.yaml in this folder; give a recipe or a run.")
+        overrides.append(f"output.run_dir={path}")
+        path = path / "recipe.yaml"
+    return load_recipe(path, overrides, parameters_of)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `run` and the stage commands to the application."""
+    app.command()(run)
+    for name, text in STAGE_HELP.items():
+        if name != "data":
+            app.command(name, help=text)(_command(name))
+    app.command("data", help=STAGE_HELP["data"])(data)
+
+
+def run(
+    recipe: RecipeArgument,
+    set_: Override = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Redo this stage and all later ones.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe with origins and stop.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run all stages; finished ones are not redone, interrupted ones continue."""
+    if dry_run:
+        resolved = resolve(recipe, set_ or ())
+        if json:
+            origins = dict(resolved.origins)
+            print_json({"recipe": resolved.recipe.model_dump(mode="json"), "origins": origins})
+        else:
+            print("\n".join(resolved.lines()))
+        return
+    run_recipe(recipe, set_ or (), from_, until, json)
+
+
+def run_recipe(
+    path: Path, overrides: Sequence[str], first: str | None, until: str | None, json: bool
+) -> None:
+    """Run the pipeline and print the closing summary; exits by the verdict."""
+    from sftprep.pipeline import run as run_pipeline
+
+    result = run_pipeline(
+        resolve(path, overrides), first=first, until=until, progress=progress_for()
+    )
+    finish(result, json)
+
+
+def finish(result: Any, json: bool) -> None:
+    """Closing summary or JSON, and the exit status of the verdict."""
+    verdict = result.gate.verdict if result.gate else None
+    if json:
+        from sftprep.records import to_dict
+
+        document = {"run": str(result.folder), "done": result.done, "skipped": result.skipped}
+        print_json(document | {"gate": to_dict(result.gate) if result.gate else None})
+    else:
+        from sftprep.report.summary import print_summary
+        from sftprep.store.run import RunFolder
+
+        print_summary(RunFolder(result.folder))
+    raise typer.Exit(EXIT_BY_VERDICT[verdict] if verdict else EXIT_DONE)
+
+
+def _command(name: str) -> Any:
+    def command(recipe: RecipeArgument, set_: Override = None, json: Json = False) -> None:
+        one_stage(name, recipe, set_ or (), json)
+
+    return command
+
+
+def one_stage(name: str, recipe: Path, overrides: Sequence[str], json: bool) -> None:
+    """Run one stage and say where its result is."""
+    from sftprep.pipeline import run_stage
+    from sftprep.pipeline.stages import BY_NAME
+    from sftprep.store.durable import read_json
+    from sftprep.store.run import RunFolder
+
+    result = run_stage(name, resolve(recipe, overrides), progress=progress_for())
+    if name == "gate":
+        finish(result, json)
+    output = BY_NAME[name].output(RunFolder(result.folder))
+    if json:
+        document = read_json(output) if output.suffix == ".json" else None
+        print_json({"run": str(result.folder), "stage": name, "result": document})
+    else:
+        print(f"{name}: {relative(output)}")
+
+
+def data(
+    recipe: RecipeArgument,
+    set_: Override = None,
+    preview: Annotated[
+        int | None, typer.Option(help="Print this many rows as the model will see them.")
+    ] = None,
+    explain: Annotated[
+        str | None, typer.Option(help="What happened to the row of this id.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check, deduplicate, decontaminate and split instruction data."""
+    if preview is not None:
+        _preview(recipe, set_ or (), preview)
+    elif explain is not None:
+        from sftprep.data.explain import explain as explain_row
+        from sftprep.store.run import RunFolder
+
+        run_dir = Path(resolve(recipe, set_ or ()).recipe.output.run_dir)
+        print("\n".join(explain_row(RunFolder(run_dir), explain)))
+    else:
+        one_stage("data", recipe, set_ or (), json)
+
+
+def _preview(recipe: Path, overrides: Sequence[str], count: int) -> None:
+    """Rows as the model sees them; supervised text is green, or in guillemets when piped."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from sftprep.data.preview import preview as preview_rows
+    from sftprep.progress import show
+
+    console = Console(highlight=False)
+    for segments in preview_rows(resolve(recipe, overrides).recipe, count):
+        line = Text()
+        for text, supervised in segments:
+            shown = show(text)
+            if supervised and not console.is_terminal:
+                shown = f"«{shown}»"
+            line.append(shown, style="bold green" if supervised else "dim")
+        console.print(line)
+        console.rule()

@@ -1,0 +1,246 @@
+"""Statistics of "did it get worse?" for two models on the same items.
+
+Signs: a change is candidate minus baseline, turned so that negative is worse. `worse` counts items
+that went from right to wrong, `better` the opposite. p-values are one-sided for "got worse".
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sftprep.errors import EvaluationError
+
+POWER = 0.8
+RESAMPLES = 9999
+RANDOM_SEED = 0  # permutations and bootstrap draws are the same in every run
+RULE_OF_THREE = 3.0  # 0 events in n: the 95% upper bound of the rate is 3 / n
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One tested change. `lower`: one-sided bound; `interval`: two-sided, same confidence.
+
+    `detectable`: smallest loss found with 80% power at the first Holm step, or None if unknown.
+    """
+
+    change: float
+    interval: tuple[float, float]
+    lower: float
+    p_worse: float
+    detectable: float | None
+    n: int
+    method: str
+    worse: int | None = None
+    better: int | None = None
+
+
+def mcnemar_mid_p(worse: int, better: int) -> float:
+    """One-sided mid-p of McNemar's test for "more items got worse than better".
+
+    Returns 1.0 when no item flipped: there is no evidence of a loss.
+    Source: Fagerland, Lydersen, Laake 2013, doi:10.1186/1471-2288-13-91.
+    """
+    from scipy.special import bdtrc
+
+    flips = worse + better
+    if flips == 0:
+        return 1.0
+    return float(bdtrc(worse, flips, 0.5)) + 0.5 * float(math.comb(flips, worse) / 2**flips)
+
+
+def tango_interval(better: int, worse: int, n: int, confidence: float) -> tuple[float, float]:
+    """Two-sided score interval of (better - worse) / n for paired shares.
+
+    It inverts the score test whose value at 0 is McNemar's, so bound and test agree, and it has a
+    width at 0 flips, unlike the Wald interval.
+    Source: Tango 1998, Statistics in Medicine 17:891-908, equation 12.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
+
+    z = float(ndtri(0.5 + confidence / 2))
+    change = (better - worse) / n
+
+    def excess(delta: float) -> float:
+        return _tango_score(delta, better, worse, n) ** 2 - z * z
+
+    edge = 1 - 1e-12
+    low = -1.0 if excess(-edge) < 0 else brentq(excess, -edge, change - 1e-12, xtol=1e-12)
+    high = 1.0 if excess(edge) < 0 else brentq(excess, change + 1e-12, edge, xtol=1e-12)
+    return (float(low), float(high))
+
+
+def _tango_score(delta: float, better: int, worse: int, n: int) -> float:
+    a = 2.0 * n
+    b = -better - worse + (2.0 * n - better + worse) * delta
+    c = -worse * delta * (1 - delta)
+    nuisance = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+    variance = n * (2 * nuisance + delta * (1 - delta))
+    gap = better - worse - n * delta
+    if variance <= 0:
+        return 0.0 if gap == 0 else math.copysign(math.inf, gap)
+    return gap / math.sqrt(variance)
+
+
+def binary_effect(worse: int, better: int, n: int, confidence: float, family: int = 1) -> Effect:
+    """McNemar's mid-p with Tango's interval for right-or-wrong items.
+
+    Args:
+        n: items scored by both models, at least 1.
+        family: number of metrics tested together; it only sets `detectable`.
+    """
+    _, z_alpha, z_beta = _normal_quantiles(confidence, family)
+    flip_rate = max(worse + better, RULE_OF_THREE) / n
+    detectable = (z_alpha + z_beta) * math.sqrt(flip_rate / n)
+    for _ in range(20):  # a loss of that size narrows the spread of the difference
+        spread = math.sqrt(max(flip_rate - detectable**2, 0.0))
+        detectable = (z_alpha * math.sqrt(flip_rate) + z_beta * spread) / math.sqrt(n)
+    lower, _ = tango_interval(better, worse, n, 2 * confidence - 1)
+    return Effect(
+        change=(better - worse) / n,
+        interval=tango_interval(better, worse, n, confidence),
+        lower=lower,
+        p_worse=mcnemar_mid_p(worse, better),
+        detectable=detectable if detectable <= 1 else None,
+        n=n,
+        method="paired items: McNemar mid-p, Tango interval",
+        worse=worse,
+        better=better,
+    )
+
+
+def graded_effect(changes: Sequence[float], confidence: float, family: int = 1) -> Effect:
+    """Sign-flip permutation test with a bootstrap interval for graded items.
+
+    When every item changed by the same amount there is nothing to resample; the interval then has
+    the width of Tango's at 0 flips, because a few equal items do not exclude a loss elsewhere.
+
+    Args:
+        changes: candidate minus baseline per item, in -1..1, turned so that negative is worse.
+    """
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    values = np.asarray(changes, dtype=np.float64)
+    n = len(values)
+    _, z_alpha, z_beta = _normal_quantiles(confidence, family)
+    p_worse = permutation_test(
+        (values,),
+        _mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, (1 << 21) // n),
+        alternative="less",
+        rng=np.random.default_rng(RANDOM_SEED),
+    ).pvalue
+    spread = float(values.std(ddof=1)) if n > 1 else 0.0
+    return Effect(
+        change=float(values.mean()),
+        interval=_graded_interval(values, confidence),
+        lower=_graded_interval(values, 2 * confidence - 1)[0],
+        p_worse=float(p_worse),
+        detectable=(z_alpha + z_beta) * spread / math.sqrt(n) if spread > 0 else None,
+        n=n,
+        method="paired items: sign-flip permutation, bootstrap interval",
+    )
+
+
+def _mean(values: Any, axis: int) -> Any:
+    return values.mean(axis=axis)
+
+
+def _graded_interval(values: Any, confidence: float) -> tuple[float, float]:
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    if np.ptp(values) == 0:
+        low, high = tango_interval(0, 0, len(values), confidence)
+        return (float(values[0]) + low, float(values[0]) + high)
+    found = bootstrap(
+        (values,),
+        _mean,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, (1 << 21) // len(values)),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(RANDOM_SEED),
+    ).confidence_interval
+    return (float(found.low), float(found.high))
+
+
+def unpaired_effect(
+    change: float, stderr: float, n: int, confidence: float, family: int = 1, note: str = ""
+) -> Effect:
+    """Normal test of a change whose standard error is known, without pairing."""
+    from scipy.special import ndtr, ndtri
+
+    z_two, z_alpha, z_beta = _normal_quantiles(confidence, family)
+    z_one = float(ndtri(confidence))
+    p_worse = float(ndtr(change / stderr)) if stderr > 0 else (1.0 if change >= 0 else 0.0)
+    return Effect(
+        change=change,
+        interval=(change - z_two * stderr, change + z_two * stderr),
+        lower=change - z_one * stderr,
+        p_worse=p_worse,
+        detectable=(z_alpha + z_beta) * stderr,
+        n=n,
+        method=note or "not paired: z test",
+    )
+
+
+def pooled_stderr(first: float, n_first: int, second: float, n_second: int) -> float:
+    """Standard error of a difference of two shares under "no difference".
+
+    One success and one failure are added, so that 0 of n against 0 of n keeps a width. Shares of
+    graded items in 0..1 vary less than this, so the test errs on the careful side.
+    Source: the idea of Agresti and Caffo 2000, The American Statistician 54:280-288.
+    """
+    pooled = (first * n_first + second * n_second + 1) / (n_first + n_second + 2)
+    return math.sqrt(max(pooled * (1 - pooled), 0.0) * (1 / n_first + 1 / n_second))
+
+
+def _normal_quantiles(confidence: float, family: int) -> tuple[float, float, float]:
+    """(two-sided z, one-sided z at the first Holm step, z of the power)."""
+    from scipy.special import ndtri
+
+    alpha = (1 - confidence) / max(family, 1)
+    return float(ndtri(0.5 + confidence / 2)), float(ndtri(1 - alpha)), float(ndtri(POWER))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that control the chance of any false alarm in the family.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6:65-70.
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def paired_effect(
+    baseline: Sequence[float], candidate: Sequence[float], confidence: float, family: int = 1
+) -> Effect:
+    """The right paired test for these scores: McNemar for 0/1, permutation for graded ones.
+
+    Args:
+        baseline, candidate: scores of the same items in the same order; higher is better.
+    Raises:
+        EvaluationError: no items, or a score that is not finite.
+    """
+    if not baseline or len(baseline) != len(candidate):
+        raise EvaluationError("no item was scored by both models: there is nothing to pair.")
+    if not all(map(math.isfinite, (*baseline, *candidate))):
+        raise EvaluationError("an item score is not finite; score the benchmark again.")
+    if {*baseline, *candidate} <= {0.0, 1.0}:
+        worse = sum(a > b for a, b in zip(baseline, candidate, strict=True))
+        better = sum(a < b for a, b in zip(baseline, candidate, strict=True))
+        return binary_effect(worse, better, len(baseline), confidence, family)
+    changes = [b - a for a, b in zip(baseline, candidate, strict=True)]
+    return graded_effect(changes, confidence, family)

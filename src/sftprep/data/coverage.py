@@ -1,0 +1,143 @@
+"""What kinds of task the data holds, and how varied it is. Rough counts, not a judgement."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sftprep.data.conversation import Row
+from sftprep.data.text import is_code
+
+_MATHS = re.compile(
+    r"\b(?:how (?:many|much)|calculate|compute|solve|equation|sum of|product of|average"
+    r"|percent(?:age)?|probability|area of|perimeter|volume of|divided by|multiplied"
+    r"|square root|derivative|integral|convert \d)\b|\d\s*[-+*/\u00d7\u00f7]\s*\d",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKind:
+    """A kind of task and how a question of this kind is recognised; the first match counts."""
+
+    id: str
+    pattern: re.Pattern[str]
+
+
+def _kind(name: str, pattern: str) -> TaskKind:
+    return TaskKind(name, re.compile(pattern, re.IGNORECASE))
+
+
+TASK_KINDS: tuple[TaskKind, ...] = (
+    _kind(
+        "translation",
+        r"\btranslat\w*"
+        r"|\b(?:in|into|to) (?:french|german|spanish|italian|chinese|japanese|english)\b",
+    ),
+    _kind("summary", r"\bsummar(?:y|i[sz]e\w*)\b|\btl;?dr\b|\bcondense\b|\bmain points?\b"),
+    _kind(
+        "rewriting",
+        r"\b(?:rewrite|rephrase|paraphrase|edit|proofread|correct|reword|simplify|shorten|improve"
+        r"|punctuate|reorder|change|replace)\b",
+    ),
+    _kind(
+        "classification",
+        r"\b(?:classify|categori[sz]e|sentiment|label|true or false|is (?:it|this) (?:an?|the)\b"
+        r"|which of|identify (?:the|whether|if)|determine (?:if|whether))",
+    ),
+    _kind(
+        "extraction",
+        r"\b(?:extract|find (?:all|the)|list (?:all )?the .{0,40}(?:in|from) the|pull out"
+        r"|identify)\b",
+    ),
+    _kind(
+        "reasoning",
+        r"\b(?:why|explain|compare|contrast|difference between|reason|analy[sz]e|evaluate"
+        r"|pros and cons|advantages|infer|deduce|predict)\b",
+    ),
+    _kind(
+        "writing",
+        r"\b(?:write|compose|draft|story|poem|essay|letter|e-?mail|haiku|song|slogan|headline"
+        r"|tweet|speech|dialogue|script|imagine|creative|describe)\b",
+    ),
+    _kind(
+        "ideas",
+        r"\b(?:suggest|brainstorm|ideas?|recommend|generate|come up with|design|plan|list|create"
+        r"|(?:give (?:me )?|name )(?:some|\d+|two|three|five))\b",
+    ),
+    _kind(
+        "knowledge",
+        r"^\W*(?:what|who|whom|when|where|which|how|is|are|was|were|do|does|did|can|define"
+        r"|tell me)\b",
+    ),
+)
+EXPECTED = (
+    "knowledge", "code", "maths", "reasoning", "writing", "summary", "extraction", "rewriting",
+    "classification", "translation", "ideas", "multi_turn", "refusal", "other",
+)  # fmt: skip
+
+
+def task_kind(row: Row) -> str:
+    """One kind per row: multi-turn, code and maths first, then the first pattern that matches."""
+    if len(row.questions) > 1:
+        return "multi_turn"
+    text = row.instruction[:600]
+    if is_code(row.response) or (row.about_code and _PROGRAMS.search(text)):
+        return "code"
+    if _MATHS.search(text) and any(c.isdigit() for c in row.response):
+        return "maths"
+    for kind in TASK_KINDS:
+        if kind.pattern.search(text):
+            return kind.id
+    return "other"
+
+
+_PROGRAMS = re.compile(
+    r"\b(?:code|function|program|script|query|algorithm|class|method|regex|html|css|sql|python"
+    r"|java(?:script)?|bash|debug|implement)\b",
+    re.IGNORECASE,
+)
+MAX_NGRAMS = 1_000_000  # counted for distinct-n; later rows are left out, and the report says so
+
+
+@dataclass
+class Variety:
+    """Counts over kept rows: kinds, first words, distinct n-grams of answers."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    openings: Counter[str] = field(default_factory=Counter)
+    categories: Counter[str] = field(default_factory=Counter)
+    grams: dict[int, set[int]] = field(default_factory=lambda: {1: set(), 2: set(), 3: set()})
+    total: Counter[int] = field(default_factory=Counter)
+
+    def add(self, row: Row, *, refused: bool) -> None:
+        """Count one row."""
+        self.kinds["refusal" if refused else task_kind(row)] += 1
+        self.categories[row.example.category or "none"] += 1
+        self.openings[" ".join(row.prompt_words[:1])] += 1
+        found = row.response_words
+        for n, seen in self.grams.items():
+            if self.total[n] < MAX_NGRAMS:
+                new = [hash(tuple(found[k : k + n])) for k in range(len(found) - n + 1)]
+                seen.update(new)
+                self.total[n] += len(new)
+
+    def distinct(self) -> dict[str, float | None]:
+        """distinct-n: different n-grams over all n-grams of answers (Li et al. 2016)."""
+        return {
+            f"distinct_{n}": round(len(seen) / self.total[n], 6) if self.total[n] else None
+            for n, seen in self.grams.items()
+        }
+
+    def sections(self) -> dict[str, object]:
+        """JSON-ready: kinds with zeros shown, categories, openings, distinct-n."""
+        return {
+            "task_kinds": {name: self.kinds.get(name, 0) for name in EXPECTED},
+            "missing_kinds": [n for n in EXPECTED if n != "other" and not self.kinds.get(n)],
+            "categories": dict(sorted(self.categories.items(), key=_by_count)[:50]),
+            "openings": dict(sorted(self.openings.items(), key=_by_count)[:20]),
+            "diversity": self.distinct(),
+        }
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]

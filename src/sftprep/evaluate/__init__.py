@@ -1,0 +1,1 @@
+"""Measuring a model on disk: never imports the training room."""

@@ -1,0 +1,167 @@
+"""Gate rules on capability benchmarks: recorded in full, and nothing forgotten."""
+
+import math
+
+from sftprep.comparison.paired import Effect, holm, paired_effect, pooled_stderr, unpaired_effect
+from sftprep.errors import SftprepError
+from sftprep.gate import remedies
+from sftprep.gate.evidence import Evidence
+from sftprep.gate.rules import Found, not_recorded, p_text
+from sftprep.recipe.sections import Recipe
+from sftprep.records import BenchmarkResult, Metric, Verdict
+
+
+def required_names(recipe: Recipe) -> tuple[str, ...]:
+    """Benchmarks the gate asks for: the explicit list, else every task of the recipe."""
+    if recipe.gate.require_benchmarks is not None:
+        return recipe.gate.require_benchmarks
+    return tuple(task.name for task in recipe.benchmarks.tasks)
+
+
+def headline_metric(result: BenchmarkResult) -> Metric | None:
+    """The metric a benchmark is judged by."""
+    return result.metrics.get(result.headline)
+
+
+def benchmarks_recorded(recipe: Recipe, evidence: Evidence) -> Verdict:
+    """Every required benchmark has a finite score of the full set."""
+    names = required_names(recipe)
+    required = f"{len(names)} of {len(names)} recorded" + (
+        "" if recipe.gate.allow_subsets else " in full"
+    )
+    if not names:
+        found = Found("missing", "0 required", required, "no benchmark is required",
+                      "list benchmarks.tasks in the recipe")  # fmt: skip
+        return found.verdict("benchmarks_recorded", "benchmarks")
+    if not evidence.benchmarks:
+        found = not_recorded(evidence, "benchmarks", required, "benchmark")
+        return found.verdict("benchmarks_recorded", "benchmarks")
+    broken, absent, notes = [], [], []
+    for name in names:
+        fault, lack, note = _state(evidence.benchmarks.get(name), name, recipe.gate.allow_subsets)
+        broken += [fault] if fault else []
+        absent += [lack] if lack else []
+        notes += [note] if note else []
+    good = len(names) - len(broken) - len(absent)
+    measured = f"{good} of {len(names)} recorded"
+    why = "; ".join(broken + absent + notes) or "all recorded, all above chance"
+    status = "fail" if broken else "missing" if absent else "pass"
+    remedy = "run `sftprep benchmark` without limits" if "subset" in why else (
+        "run `sftprep benchmark` and see its messages"
+    )  # fmt: skip
+    found = Found(status, measured, required, why, remedy)  # type: ignore[arg-type]
+    return found.verdict("benchmarks_recorded", "benchmarks")
+
+
+def _state(result: BenchmarkResult | None, name: str, allow_subsets: bool) -> tuple[str, str, str]:
+    """(what is broken, what is missing, what should be said) about one benchmark."""
+    metric = headline_metric(result) if result else None
+    if result is None or metric is None or metric.value is None:
+        note = f" ({result.note})" if result and result.note else ""
+        return ("", f"{name}: not scored{note}", "")
+    if not math.isfinite(metric.value):
+        return (f"{name}: the score is not finite", "", "")
+    errors = result.outcomes.get("error", 0)
+    if errors:
+        return ("", f"{name}: {errors} items could not be scored", "")
+    if not metric.complete and not allow_subsets:
+        return ("", f"{name}: a subset ({metric.n} of {metric.n_total} items)", "")
+    notes = [] if metric.complete else [f"a subset, {metric.n} of {metric.n_total} items"]
+    notes += [] if above_chance(metric) is not False else [f"at chance ({metric.chance:.1%})"]
+    return ("", "", f"{name}: {', '.join(notes)}" if notes else "")
+
+
+def above_chance(metric: Metric) -> bool | None:
+    """Whether the interval lies above chance; None when chance or interval is unknown."""
+    if metric.chance is None or metric.ci95 is None or metric.value is None:
+        return None
+    low = metric.ci95[0]
+    return (low > metric.chance) if metric.higher_is_better else (metric.ci95[1] < metric.chance)
+
+
+def no_forgetting(recipe: Recipe, evidence: Evidence) -> Verdict:
+    """No benchmark is significantly below the base model (one-sided, Holm over benchmarks)."""
+    confidence = recipe.gate.confidence
+    required = f"no benchmark below base at {confidence:.0%} confidence (Holm)"
+    rule, unit = "no_forgetting", "benchmarks"
+    if not evidence.benchmarks:
+        return not_recorded(evidence, "benchmarks", required, "benchmark").verdict(rule, unit)
+    if not evidence.base_benchmarks:
+        why = evidence.problems.get("base benchmarks", "the base model was not scored")
+        remedy = "set benchmarks.base_model: true and run `sftprep benchmark`"
+        return Found("missing", "not recorded", required, why, remedy).verdict(rule, unit)
+    effects, unknown = _effects(evidence, required_names(recipe), confidence)
+    adjusted = dict(zip(effects, holm([e.p_worse for e in effects.values()]), strict=True))
+    lost = [name for name in effects if not adjusted[name] > 1 - confidence]
+    measured = f"{len(lost)} of {len(effects)} below base" + (
+        f", lowest {_lowest(effects)}" if effects else ""
+    )
+    if lost:
+        why = "; ".join(f"{name} {100 * effects[name].change:+.1f} points "
+                        f"(p {p_text(adjusted[name])})" for name in lost)  # fmt: skip
+        found = Found("fail", measured, required, why, remedies.for_benchmarks(lost))
+    elif unknown or not effects:
+        why = f"no comparison for {', '.join(unknown) or 'any benchmark'}"
+        remedy = "run `sftprep benchmark` for the base model too"
+        found = Found("missing", measured, required, why, remedy)
+    else:
+        found = Found("pass", measured, required, _not_excluded(effects))
+    return found.verdict(rule, unit)
+
+
+def _effects(
+    evidence: Evidence, names: tuple[str, ...], confidence: float
+) -> tuple[dict[str, Effect], list[str]]:
+    """Change against base per benchmark, and the names that cannot be compared."""
+    effects: dict[str, Effect] = {}
+    unknown = []
+    for name in names:
+        effect = forgetting(evidence, name, confidence, len(names))
+        if effect is None:
+            unknown.append(name)
+        else:
+            effects[name] = effect
+    return effects, unknown
+
+
+def forgetting(evidence: Evidence, name: str, confidence: float, family: int = 1) -> Effect | None:
+    """SFT minus base on one benchmark: paired on items when both were kept, else a z test."""
+    result, before = evidence.benchmarks.get(name), evidence.base_benchmarks.get(name)
+    sft = headline_metric(result) if result else None
+    base = headline_metric(before) if before else None
+    if sft is None or base is None or sft.value is None or base.value is None:
+        return None
+    if not (math.isfinite(sft.value) and math.isfinite(base.value)):
+        return None
+    try:
+        first, second = evidence.scores(name, base=True), evidence.scores(name, base=False)
+        shared = [item for item in first or () if second and item in second]
+        if first and second and shared:
+            sign = 1.0 if sft.higher_is_better else -1.0
+            return paired_effect(
+                [sign * first[i] for i in shared],
+                [sign * second[i] for i in shared],
+                confidence,
+                family,
+            )
+    except SftprepError:
+        return None  # unreadable or non-finite items: the rule reports "no comparison"
+    if not (sft.n and base.n and 0 <= sft.value <= 1 and 0 <= base.value <= 1):
+        return None
+    stderr = pooled_stderr(base.value, base.n, sft.value, sft.n)
+    return unpaired_effect(sft.value - base.value, stderr, sft.n, confidence, family)
+
+
+def _not_excluded(effects: dict[str, Effect]) -> str:
+    """A pass in words: "not significant" must not read as "nothing lost"."""
+    name = min(effects, key=lambda key: effects[key].lower)
+    lower = 100 * effects[name].lower
+    text = "no significant loss against the base model"
+    if lower >= 0:
+        return text
+    return f"{text}; not excluded: {-lower:.1f} points on {name} (n {effects[name].n})"
+
+
+def _lowest(effects: dict[str, Effect]) -> str:
+    name = min(effects, key=lambda key: effects[key].change)
+    return f"{name} {100 * effects[name].change:+.1f} points"

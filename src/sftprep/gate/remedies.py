@@ -1,0 +1,135 @@
+"""What to change when a rule fails, chosen by what this run recorded.
+
+The three kinds come from the stage's failure handling: a high validation loss asks for better data
+or more training, low benchmarks for another model or data, an unstable run for another learning
+rate or batch size.
+"""
+
+import math
+from collections.abc import Sequence
+
+from sftprep.gate.evidence import Evidence
+from sftprep.recipe.sections import Recipe
+from sftprep.records import StepRecord
+
+OVERFIT_NATS = 0.02
+"""Rise of the held-out loss above its minimum from which a run counts as trained too long."""
+STILL_FALLING_NATS = 0.005
+"""Fall between the last two validations from which more steps still pay."""
+HIGH_REJECTION = 0.2
+"""Share of rejected rows from which the data itself deserves a look."""
+
+
+def validation_curve(steps: Sequence[StepRecord]) -> list[tuple[int, float]]:
+    """(step, held-out loss in nats) wherever it was measured and finite."""
+    found = [(s.step, s.validation_loss_nats) for s in steps]
+    return [(step, loss) for step, loss in found if loss is not None and math.isfinite(loss)]
+
+
+def overfitted(steps: Sequence[StepRecord]) -> bool:
+    """Whether the held-out loss ended clearly above its minimum."""
+    curve = validation_curve(steps)
+    return len(curve) >= 3 and curve[-1][1] - min(loss for _, loss in curve) > OVERFIT_NATS
+
+
+def still_falling(steps: Sequence[StepRecord]) -> bool:
+    """Whether the last validation is the best one, by more than noise."""
+    curve = validation_curve(steps)
+    return len(curve) >= 2 and curve[-2][1] - curve[-1][1] > STILL_FALLING_NATS
+
+
+def for_training(recipe: Recipe, evidence: Evidence) -> str:
+    """A run that stopped or diverged: its own flag's remedy, else learning rate and batch size."""
+    flags = evidence.train.flags if evidence.train else ()
+    stops = [flag for flag in flags if flag.action == "stop"]
+    if stops:
+        return stops[-1].remedy
+    rate = recipe.training.learning_rate
+    accumulation = recipe.training.gradient_accumulation_steps
+    return (
+        f"lower training.learning_rate ({rate:g} -> {rate / 2:g}) or raise "
+        f"training.gradient_accumulation_steps ({accumulation} -> {2 * accumulation})"
+    )
+
+
+def for_perplexity(recipe: Recipe, evidence: Evidence) -> str:
+    """A high held-out loss: more training, less training or better data."""
+    if overfitted(evidence.steps):
+        curve = validation_curve(evidence.steps)
+        best = min(curve, key=lambda point: point[1])
+        return (
+            f"overfitting: held-out loss {curve[-1][1]:.3f} at step {curve[-1][0]} against "
+            f"{best[1]:.3f} at step {best[0]}; set training.max_steps near {best[0]}, keep "
+            "training.export: best_validation, or add more diverse data"
+        )
+    if still_falling(evidence.steps):
+        return f"{_longer(recipe)}: the held-out loss was still falling at the last validation"
+    return f"improve the data{_rejected_share(evidence)}, or train longer: {_longer(recipe)}"
+
+
+def _longer(recipe: Recipe) -> str:
+    training = recipe.training
+    if training.max_steps is not None:
+        return f"raise training.max_steps ({training.max_steps} -> {2 * training.max_steps})"
+    epochs = training.epochs or 1.0
+    return f"raise training.epochs ({epochs:g} -> {2 * epochs:g})"
+
+
+def _rejected_share(evidence: Evidence) -> str:
+    if evidence.data is None or not evidence.data.ledger.read:
+        return ""
+    rejected = dict(evidence.data.ledger.rejected)
+    share = sum(rejected.values()) / evidence.data.ledger.read
+    if not share > HIGH_REJECTION:
+        return ""
+    worst = max(rejected, key=lambda reason: rejected[reason])
+    return f" ({share:.0%} of the rows were rejected, most often for '{worst}')"
+
+
+def for_instructions(recipe: Recipe, evidence: Evidence) -> str:
+    """Ignored instructions: weak signal in the data, inconsistent format or too little training."""
+    validation = evidence.validation
+    sensitivity = validation.sft.sensitivity_nats if validation else None
+    if still_falling(evidence.steps):
+        return f"{_longer(recipe)}: the held-out loss was still falling at the last validation"
+    if sensitivity is not None and not sensitivity > 0.1:
+        return (
+            f"the answers hardly depend on the instruction (swapping it costs {sensitivity:.3f} "
+            "nats per token): use data with clearer instructions and keep training.train_on: "
+            "responses"
+        )
+    return (
+        "add instruction-following examples, keep one chat template for all data "
+        f"(model.chat_template), or train longer: {_longer(recipe)}"
+    )
+
+
+def for_coherence(wrong: Sequence[str]) -> str:
+    """Answers that do not end, are empty or loop."""
+    advice = {
+        "stopped": "check that every answer ends with the end-of-turn token (`sftprep data "
+        "--preview 3`) and that the data's answers fit validation.max_new_tokens",
+        "empty": "reject empty and very short answers (data.checks.response_too_short)",
+        "repetitive": "reject repetitive answers (data.checks) and train less on small data",
+    }
+    return "; ".join(advice[name] for name in wrong)
+
+
+def for_benchmarks(names: Sequence[str]) -> str:
+    """Capability lost against the base model."""
+    return (
+        f"{', '.join(names)} fell below the base model: lower training.learning_rate or train "
+        "fewer steps, add data of these capabilities, or choose a stronger base model"
+    )
+
+
+def for_data(recipe: Recipe, evidence: Evidence) -> str:
+    """Too few rows: say which check took most of them."""
+    rejected = dict(evidence.data.ledger.rejected) if evidence.data else {}
+    if not rejected:
+        return "add more data under data.sources"
+    worst = max(rejected, key=lambda reason: rejected[reason])
+    return (
+        f"add more data under data.sources; most rows fell to '{worst}' "
+        f"({rejected[worst]:,}): see rejected.parquet"
+    )

@@ -1,0 +1,1 @@
+"""Base models: catalogue, selection, memory plan; loading, packed attention, loss."""

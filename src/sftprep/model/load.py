@@ -1,0 +1,125 @@
+"""Load a causal language model: safetensors first, every weight finite, nothing left random."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from sftprep.errors import ModelError, TrainingError
+
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+)
+SAFE_FILES = ("model.safetensors", "model.safetensors.index.json")
+
+
+def pick_device() -> str:
+    """`cuda` when a GPU is usable, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(
+    ref: str,
+    *,
+    revision: str | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Read a model in eval mode onto a device.
+
+    Args:
+        ref: folder or hub id; a folder is read without the network.
+        dtype: dtype of all floating-point weights.
+    Raises:
+        ModelError: not readable, weights missing or of the wrong shape, NaN or Inf in a weight.
+        TrainingError: it does not fit into memory.
+    """
+    transformers_logging.disable_progress_bar()
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            ref,
+            revision=revision,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            local_files_only=Path(ref).is_dir(),
+            use_safetensors=_safe(ref),
+            output_loading_info=True,
+        )
+        model = model.to(device)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(
+            f"{ref}: not enough memory to load it in {dtype} on {device}. "
+            "Use a smaller model, bf16, or a larger machine."
+        ) from error
+    except LOAD_ERRORS as error:
+        raise ModelError(f"{ref}: the model cannot be loaded: {_short(error)}") from error
+    _check_complete(ref, report)
+    check_finite(model, ref)
+    model.eval()
+    return model
+
+
+def _safe(ref: str) -> bool:
+    """Safetensors whenever the folder has them; a hub model must."""
+    folder = Path(ref)
+    if not folder.is_dir():
+        if ref.startswith(("/", "./", "../", "~")):
+            raise ModelError(f"{ref}: no such folder. Correct model.base.")
+        return True
+    if any((folder / name).is_file() for name in SAFE_FILES):
+        return True
+    if any(folder.glob("pytorch_model*.bin")):
+        return False  # transformers reads it with weights_only=True
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{ref}: no config.json. Give a Hugging Face model folder.")
+    raise ModelError(f"{ref}: no model.safetensors. Give a folder that holds the weights.")
+
+
+def _short(error: BaseException) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _check_complete(ref: str, report: Any) -> None:
+    missing = sorted(report.get("missing_keys") or ())
+    if missing:
+        raise ModelError(
+            f"{ref}: {len(missing)} weights are not in the file and would be random, e.g. "
+            f"{missing[0]}. The folder's config.json and weights do not belong together."
+        )
+    wrong = list(report.get("mismatched_keys") or ())
+    if wrong:
+        raise ModelError(
+            f"{ref}: {len(wrong)} weights differ in shape from config.json, e.g. {wrong[0]}."
+        )
+
+
+def check_finite(model: nn.Module, ref: str) -> None:
+    """Refuse NaN and Inf in any weight.
+
+    Raises:
+        ModelError: names the first bad weight and how many values are not finite.
+    """
+    for name, weight in model.named_parameters():
+        # One pass without a boolean copy: a sum is finite only if every term is (no term of a
+        # sane weight overflows float32); the exact count is taken only on suspicion.
+        if bool(torch.isfinite(weight.detach().float().sum())):
+            continue
+        bad = int((~torch.isfinite(weight)).sum())
+        if bad:
+            raise ModelError(
+                f"{ref}: {bad} of {weight.numel()} values of {name} are NaN or Inf. "
+                "Download the model again or use another checkpoint."
+            )

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: schedule, optimiser, red flags, checkpoints, the loop."""

@@ -1,0 +1,239 @@
+"""Checkpoints: whole or not there at all, verified before use, refused for another run.
+
+`step-N` holds everything needed to continue bit for bit; `best_validation`, `best_train` and
+`latest` hold the model to hand on. The best folders are written before the step that remembers
+them, so a kill between the two is repaired by repeating the step.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sftprep.errors import CorruptError, StoreError, TrainingError
+from sftprep.progress import Progress
+from sftprep.store.durable import (
+    commit_folder,
+    read_json,
+    sweep_temporary,
+    verify_folder,
+    write_json,
+)
+from sftprep.train.state import RandomStates, TrainState
+
+CHECKPOINT_VERSION = 1
+STEP = re.compile(r"step-(\d+)")
+BEST_VALIDATION, BEST_TRAIN, LATEST = "best_validation", "best_train", "latest"
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """What a step checkpoint holds beside the model folder.
+
+    `weights`: trainable float32 masters, only when the model folder is not an exact copy.
+    """
+
+    optimizer: dict[str, Tensor]
+    random: tuple[RandomStates, ...]
+    weights: dict[str, Tensor] | None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A verified step checkpoint."""
+
+    folder: Path
+    state: TrainState
+    environment: Mapping[str, Any]
+
+    @property
+    def model(self) -> Path:
+        """Its Hugging Face folder."""
+        return self.folder / "model"
+
+    def tensors(self) -> Tensors:
+        """Read the tensors.
+
+        Raises:
+            CorruptError: a file is not what its name says.
+        """
+        try:
+            random_tensors = load_file(self.folder / "random.safetensors")
+            weights = self.folder / "weights.safetensors"
+            values = read_json(self.folder / "state.json")["random"]
+            return Tensors(
+                load_file(self.folder / "optimizer.safetensors"),
+                tuple(
+                    RandomStates.rebuild(_of_rank(random_tensors, rank), value)
+                    for rank, value in enumerate(values)
+                ),
+                load_file(weights) if weights.exists() else None,
+            )
+        except (SafetensorError, KeyError, OSError) as error:
+            raise CorruptError(f"{self.folder}: cannot be read ({error}).") from error
+
+
+def _of_rank(table: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
+    start = f"{rank}/"
+    return {name[len(start) :]: t for name, t in table.items() if name.startswith(start)}
+
+
+def step_folders(root: Path) -> list[tuple[int, Path]]:
+    """(step, folder), newest first; order is by step number, never by time."""
+    if not root.is_dir():
+        return []
+    found = [(STEP.fullmatch(p.name), p) for p in root.iterdir() if p.is_dir()]
+    return sorted(((int(m[1]), p) for m, p in found if m is not None), reverse=True)
+
+
+def find_newest(root: Path, identity: Mapping[str, Any], progress: Progress) -> Saved | None:
+    """The newest step checkpoint that verifies; damaged ones are set aside and said aloud.
+
+    Returns:
+        None when training never saved anything here.
+    Raises:
+        TrainingError: it belongs to another recipe or other data (with a field-by-field list), or
+            every checkpoint is damaged.
+    """
+    sweep_temporary(root)
+    folders = step_folders(root)
+    for _, folder in folders:
+        try:
+            verify_folder(folder)
+            saved = _read(folder)
+        except (CorruptError, StoreError) as error:
+            aside = _set_aside(folder)
+            progress.line(f"checkpoint {folder.name} is damaged, moved to {aside.name}: {error}")
+            continue
+        _check_identity(saved.folder, identity)
+        return saved
+    if folders:
+        raise TrainingError(
+            f"{root}: every checkpoint is damaged. Delete the folder to train from the beginning."
+        )
+    return None
+
+
+def _set_aside(folder: Path) -> Path:
+    number = 1
+    while (aside := folder.parent / f"corrupt-{folder.name}-{number}").exists():
+        number += 1
+    folder.rename(aside)
+    return aside
+
+
+def _read(folder: Path) -> Saved:
+    values = read_json(folder / "state.json")
+    if not isinstance(values, dict) or values.get("version") != CHECKPOINT_VERSION:
+        raise CorruptError(f"{folder / 'state.json'}: not a state of version {CHECKPOINT_VERSION}.")
+    return Saved(folder, TrainState.from_json(values["state"]), values.get("environment", {}))
+
+
+def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+    before = read_json(folder / "state.json")["identity"]
+    names = sorted({*before, *identity})
+    changed = [
+        f"  {name}: {before.get(name)!r} -> {identity.get(name)!r}"
+        for name in names
+        if before.get(name) != identity.get(name)
+    ]
+    if changed:
+        raise TrainingError(
+            f"{folder}: this checkpoint belongs to another run, which cannot be continued:\n"
+            + "\n".join(changed)
+            + "\nUse the old values, another output.run_dir, or delete the folder "
+            + f"{folder.parent}."
+        )
+
+
+def check_best(root: Path, name: str, progress: Progress) -> bool:
+    """True when a best folder exists and verifies; otherwise it is set aside and said aloud."""
+    folder = root / name
+    if not folder.is_dir():
+        return False
+    try:
+        verify_folder(folder)
+    except (CorruptError, StoreError) as error:
+        aside = _set_aside(folder)
+        progress.line(f"checkpoint {name} is damaged, moved to {aside.name}: {error}")
+        return False
+    return True
+
+
+def save_model_copy(root: Path, name: str, model: Path, note: Mapping[str, Any]) -> None:
+    """Commit `name` with a copy of a model folder (hard links where the file system has them)."""
+    with commit_folder(root / name, replace=True) as temporary:
+        link_tree(model, temporary / "model")
+        write_json(temporary / "about.json", {"version": CHECKPOINT_VERSION, **note})
+
+
+def save_step(
+    root: Path,
+    model: Path,
+    state: TrainState,
+    tensors: Tensors,
+    *,
+    identity: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Commit `step-N`, then `latest`, then delete the oldest steps beyond `keep`.
+
+    Args:
+        model: a finished model folder of this very step.
+    Raises:
+        DiskFullError, StoreError: the older checkpoints are untouched.
+    """
+    final = root / f"step-{state.step}"
+    with commit_folder(final, replace=True) as temporary:
+        link_tree(model, temporary / "model")
+        save_file(
+            tensors.optimizer or {"empty": torch.zeros(0)}, temporary / "optimizer.safetensors"
+        )
+        save_file(
+            {
+                f"{rank}/{name}": tensor.contiguous()
+                for rank, states in enumerate(tensors.random)
+                for name, tensor in states.tensors().items()
+            },
+            temporary / "random.safetensors",
+        )
+        if tensors.weights is not None:
+            save_file(tensors.weights, temporary / "weights.safetensors")
+        write_json(
+            temporary / "state.json",
+            {
+                "version": CHECKPOINT_VERSION,
+                "identity": dict(identity),
+                "environment": dict(environment),
+                "state": asdict(state),
+                "random": [states.json() for states in tensors.random],
+            },
+        )
+    save_model_copy(root, LATEST, final / "model", {"step": state.step})
+    for _, folder in step_folders(root)[keep:]:
+        trash = folder.parent / f".tmp-old-{folder.name}"
+        folder.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+    return final
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a folder by hard links, or by content where links are not possible."""
+    for path in sorted(source.rglob("*")):
+        if not path.is_file():
+            continue
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:
+            shutil.copyfile(path, place)

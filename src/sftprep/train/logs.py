@@ -1,0 +1,69 @@
+"""Logs of a run: steps.jsonl and flags.jsonl (append-only), TensorBoard beside them."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sftprep.records import RedFlag, StepRecord, from_dict, to_json
+from sftprep.store.durable import append_line, read_jsonl, write_text
+from sftprep.store.run import RunFolder
+
+
+class Logs:
+    """Writers of one run. On resume, lines after the checkpoint's step are cut off."""
+
+    def __init__(self, run: RunFolder, step: int) -> None:
+        self.run = run
+        run.train.mkdir(parents=True, exist_ok=True)
+        cut_after(run.steps, step)
+        cut_after(run.flags, step)
+        self.board = _board(run.train / "tensorboard", step)
+
+    def step(self, record: StepRecord) -> None:
+        """Append one step."""
+        append_line(self.run.steps, to_json(record))
+        board = self.board
+        board.add_scalar("train/loss_nats", record.loss_nats, record.step)
+        board.add_scalar("train/learning_rate", record.learning_rate, record.step)
+        board.add_scalar("train/grad_norm", record.grad_norm, record.step)
+        board.add_scalar("train/tokens_per_second", _rate(record), record.step)
+        if record.validation_loss_nats is not None:
+            board.add_scalar("validation/loss_nats", record.validation_loss_nats, record.step)
+
+    def flag(self, flag: RedFlag) -> None:
+        """Append one red flag."""
+        append_line(self.run.flags, json.dumps(asdict(flag), ensure_ascii=False))
+        self.board.add_text("red_flags", f"{flag.id}: {flag.evidence}. {flag.remedy}", flag.step)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        self.board.close()
+
+
+def _rate(record: StepRecord) -> float:
+    return record.tokens_real / record.seconds if record.seconds > 0 else 0.0
+
+
+def _board(folder: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=30)
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Drop the lines of a step log that belong to steps after `step`."""
+    if not path.exists():
+        return
+    kept = [row for row in read_jsonl(path) if int(row["step"]) <= step]
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+
+
+def read_steps(path: Path) -> list[StepRecord]:
+    """All step records of a log."""
+    return [from_dict(StepRecord, row) for row in read_jsonl(path)]
+
+
+def read_flags(path: Path) -> list[RedFlag]:
+    """All red flags of a log."""
+    return [from_dict(RedFlag, row) for row in read_jsonl(path)]

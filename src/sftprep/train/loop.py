@@ -1,0 +1,276 @@
+"""The training loop: step, validate, flag, save, stop. Resuming repeats and skips nothing."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from sftprep.errors import Interrupted, TrainingError
+from sftprep.progress import Progress, Task
+from sftprep.recipe.sections import Recipe
+from sftprep.records import RedFlag, StepRecord, TrainResult, from_dict, to_dict
+from sftprep.stop import StopSignal
+from sftprep.store.durable import write_json
+from sftprep.store.run import RunFolder, monotonic
+from sftprep.train.batches import prefetched
+from sftprep.train.checkpoint import BEST_TRAIN, BEST_VALIDATION
+from sftprep.train.logs import read_flags
+from sftprep.train.redflags import History, check_flags
+from sftprep.train.saving import Saver
+from sftprep.train.session import Session, open_session
+from sftprep.train.state import RandomStates
+from sftprep.train.step import NotFiniteError, held_out_loss, run_step
+
+SMOOTHING_STEPS = 20
+SAVE_EVERY_SECONDS = 15 * 60.0
+
+
+def train(recipe: Recipe, run: RunFolder, progress: Progress, stop: StopSignal) -> TrainResult:
+    """Fine-tune the base model on `run.train_rows`.
+
+    Writes steps.jsonl, flags.jsonl, TensorBoard, checkpoints and result.json. Called again after a
+    kill or a stop it continues bit for bit on the same machine and software.
+
+    Raises:
+        Interrupted: a stop was requested; the state is saved.
+        TrainingError: non-finite loss, failed self-check, out of memory, or a checkpoint of another
+            run; the last good state is saved.
+    """
+    session = open_session(recipe, run, progress, stop)
+    loop = Loop(session)
+    try:
+        loop.run()
+        return loop.finish()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(_memory_message(session)) from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise TrainingError(_memory_message(session)) from error
+    finally:
+        if session.logs is not None:
+            session.logs.close()
+
+
+def _memory_message(session: Session) -> str:
+    section = session.section
+    return (
+        f"out of memory at step {session.state.step + 1} with batch_size {section.batch_size} x "
+        f"max_length {section.max_length}. Halve training.batch_size and double "
+        "training.gradient_accumulation_steps (same result), set training.gradient_checkpointing: "
+        "on, or lower training.max_length. The same command continues from the last checkpoint "
+        "only if the recipe is unchanged."
+    )
+
+
+class Loop:
+    """Clocks, and the random state of the last step boundary."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.saver = Saver(session)
+        self.boundary = RandomStates.capture()
+        self.begun = self.saved_at = monotonic()
+        self.earlier_seconds = session.state.seconds
+
+    def run(self) -> None:
+        """Train until the plan is done or something stops it."""
+        state, plan = self.session.state, self.session.plan
+        if state.base_validation is None:
+            self._base_validation()
+        if state.pending is not None:
+            self._finish_step(from_dict(StepRecord, state.pending), None)
+        first, last = state.step + 1, plan.total_steps
+        if state.stopped is not None or first > last:
+            return
+        label = "training" if first == 1 else f"training from step {first}"
+        with self.session.progress.task(label, last - first + 1, "steps") as task:
+            for batches in prefetched(plan, first, last, self.session.world.rank):
+                record = self._step(batches)
+                self._finish_step(record, task)
+                if state.stopped is not None:
+                    return
+
+    def _base_validation(self) -> None:
+        state = self.session.state
+        loss = held_out_loss(self.session)
+        state.base_validation = loss.nats / loss.tokens
+        self.session.progress.line(
+            f"base validation loss {state.base_validation:.4f} nats per token "
+            f"(perplexity {math.exp(min(state.base_validation, 700)):.2f})"
+        )
+
+    def _step(self, batches: Sequence[object]) -> StepRecord:
+        session = self.session
+        self.boundary = RandomStates.capture()
+        if session.world.size > 1 and session.world.any(session.stop.requested is not None):
+            session.stop.requested = session.stop.requested or "another rank"
+            self._interrupted()
+        try:
+            return run_step(session, batches)  # type: ignore[arg-type]
+        except Interrupted:
+            self._interrupted()
+        except NotFiniteError as error:
+            self._not_finite(error)
+        raise AssertionError("both handlers raise")
+
+    def _interrupted(self) -> None:
+        self._save()
+        self.session.stop.check(f"training; step {self.session.state.step} is saved")
+
+    def _not_finite(self, error: NotFiniteError) -> None:
+        """Save the state before the update, write the flag, and stop."""
+        self._save()
+        history = self._history([*self.session.records, error.record])
+        flags = check_flags(history, {}, {"loss_not_finite": "stop"})
+        self._report([flag for flag in flags if flag.id == "loss_not_finite"])
+        rows = ", ".join(error.rows[:5])
+        more = f" and {len(error.rows) - 5} more" if len(error.rows) > 5 else ""
+        raise TrainingError(
+            f"step {error.record.step}: loss {error.record.loss_nats}, gradient norm "
+            f"{error.record.grad_norm}, in rows {rows}{more}. Nothing was updated; step "
+            f"{self.session.state.step} is saved. Look at these rows, lower training.learning_rate "
+            "or set training.precision: fp32."
+        )
+
+    def _finish_step(self, record: StepRecord, task: Task | None) -> None:
+        """Everything after the update: count, validate, log, flag, save."""
+        session, state = self.session, self.session.state
+        if state.pending is None:
+            state.step = record.step
+            state.tokens_real += record.tokens_real
+            state.tokens_supervised += record.tokens_supervised
+        last = record.step == session.plan.total_steps
+        if last or record.step % session.section.validate_every == 0:
+            record = self._validated(record)
+        session.records.append(record)
+        self._flags()
+        if state.stopped is not None and record.validation_tokens is None:
+            record = session.records[-1] = self._validated(record)
+        if session.logs is not None:
+            session.logs.step(record)
+        if last and state.stopped is None:
+            state.stopped = "completed"
+        due = record.step % session.section.save_every == 0 or state.stopped is not None
+        if due:
+            self._best_train(record.step)
+        if due or monotonic() - self.saved_at > SAVE_EVERY_SECONDS:
+            self.boundary = RandomStates.capture()
+            self._save()
+        if task is not None:
+            task.advance(note=self._note(record))
+
+    def _validated(self, record: StepRecord) -> StepRecord:
+        """The record with its held-out loss; keeps the best model and counts patience."""
+        session, state = self.session, self.session.state
+        self.boundary = RandomStates.capture()
+        try:
+            loss = held_out_loss(session)
+        except Interrupted:
+            state.pending = asdict(record)
+            self._save()
+            raise
+        state.pending = None
+        record = replace(record, validation_sum_nats=loss.nats, validation_tokens=loss.tokens)
+        mean = loss.nats / loss.tokens
+        if state.best_validation is None or mean < state.best_validation:
+            state.best_validation, state.best_validation_step = mean, record.step
+            state.stale_validations = 0
+            self.saver.keep_model(BEST_VALIDATION, {"validation_loss_nats": mean})
+        else:
+            state.stale_validations += 1
+        patience = session.section.early_stopping_patience
+        if patience is not None and state.stale_validations >= patience:
+            state.stopped = "early_stop"
+        return record
+
+    def _best_train(self, step: int) -> None:
+        state = self.session.state
+        mean = smoothed_loss(self.session.records)
+        if mean is not None and (state.best_train is None or mean < state.best_train):
+            state.best_train, state.best_train_step = mean, step
+            self.saver.keep_model(BEST_TRAIN, {"train_loss_nats": mean})
+
+    def _history(self, records: Sequence[StepRecord]) -> History:
+        session = self.session
+        return History(
+            records,
+            session.section.warmup_steps,
+            len(session.tokenizer),
+            session.state.base_validation,
+        )
+
+    def _flags(self) -> None:
+        session = self.session
+        overrides = session.section.red_flags
+        flags = check_flags(self._history(session.records), session.raised, overrides)
+        self._report(flags)
+        if any(flag.action == "stop" for flag in flags):
+            session.state.stopped = "red_flag"
+
+    def _report(self, flags: Sequence[RedFlag]) -> None:
+        for flag in flags:
+            self.session.raised[flag.id] = flag.step
+            if self.session.logs is not None:
+                self.session.logs.flag(flag)
+            self.session.progress.line(
+                f"RED FLAG {flag.id} at step {flag.step}: {flag.evidence}. "
+                f"{flag.cause} {flag.remedy}"
+            )
+
+    def _note(self, record: StepRecord) -> str:
+        note = f"loss {record.loss_nats:.4f}"
+        if self.session.state.best_validation is not None:
+            note += f", best validation {self.session.state.best_validation:.4f}"
+        rate = record.tokens_real / record.seconds if record.seconds > 0 else 0.0
+        return f"{note}, {rate:,.0f} tokens/s"
+
+    def _save(self) -> None:
+        state = self.session.state
+        state.seconds = self.earlier_seconds + monotonic() - self.begun
+        self.saver.save(self.boundary)
+        self.saved_at = monotonic()
+
+    def finish(self) -> TrainResult:
+        """Verify the exported folder and write result.json."""
+        session, state = self.session, self.session.state
+        checkpoint = Path("train") / "checkpoints" / session.section.export / "model"
+        if session.world.writes:
+            self.saver.verify_export(session.run.root / checkpoint)
+        result = TrainResult(
+            stopped=state.stopped or "completed",
+            steps=state.step,
+            planned_steps=session.plan.total_steps,
+            final_loss_nats=smoothed_loss(session.records),
+            base_validation_loss_nats=state.base_validation,
+            best_validation_loss_nats=state.best_validation,
+            best_validation_step=state.best_validation_step,
+            best_train_step=state.best_train_step,
+            seconds=self.earlier_seconds + monotonic() - self.begun,
+            tokens_real=state.tokens_real,
+            tokens_supervised=state.tokens_supervised,
+            checkpoint=checkpoint.as_posix(),
+            flags=tuple(read_flags(session.run.flags)),
+            started=state.started,
+            settings={
+                "precision": session.precision.reason,
+                "weights_dtype": str(session.weights_dtype).removeprefix("torch."),
+                "parameters": sum(p.numel() for p in session.model.parameters()),
+                "trained_rows": len(session.plan.cache),
+                "steps_per_epoch": session.plan.steps_per_epoch,
+                **session.environment,
+            },
+        )
+        if session.world.writes:
+            write_json(session.run.train_result, to_dict(result))
+        session.world.barrier()
+        return result
+
+
+def smoothed_loss(records: Sequence[StepRecord]) -> float | None:
+    """Token-weighted mean loss of the last 20 steps; None before the first."""
+    recent = records[-SMOOTHING_STEPS:]
+    tokens = sum(r.tokens_supervised for r in recent)
+    return math.fsum(r.loss_sum_nats for r in recent) / tokens if tokens else None

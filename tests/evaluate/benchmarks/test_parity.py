@@ -1,0 +1,249 @@
+"""Prompts and decisions equal lm-evaluation-harness 0.4.13's, string by string, on real data."""
+
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sftprep.evaluate.benchmarks import (
+    constraints,
+    gsm8k,
+    hellaswag,
+    humaneval,
+    ifeval,
+    mmlu,
+    truthfulqa,
+)
+from sftprep.evaluate.benchmarks.data import plan_task, read_rows
+from sftprep.evaluate.benchmarks.protocol import Item, Protocol, Setting
+from sftprep.recipe.sections import BenchmarksSection, BenchmarkTask
+
+pytestmark = pytest.mark.shared
+
+lm_eval = pytest.importorskip("lm_eval")
+if metadata.version("lm_eval") != "0.4.13":
+    pytest.skip("the strings are those of lm_eval 0.4.13", allow_module_level=True)
+
+SUBJECTS = ("anatomy", "high_school_us_history", "moral_scenarios")
+PLAIN = Setting(chat=lambda text: text)
+DOCS = 40
+
+
+def folder_of(name: str) -> Path:
+    root = Path(lm_eval.__file__).parent / "tasks"
+    return root / ("mmlu/default" if name.startswith("mmlu_") else name.partition("_mc")[0])
+
+
+def build_task(name: str, data: Path, scratch: Path, extra: str = "") -> Any:
+    """An lm-eval task on local data, its own YAML included by path."""
+    from lm_eval.tasks import TaskManager
+
+    own = folder_of(name) / f"{name}.yaml"
+    (scratch / f"ours_{name}.yaml").write_text(
+        f"include: {own}\ntask: ours_{name}\ndataset_path: {data}\n{extra}"
+    )
+    manager = TaskManager(include_path=str(scratch), include_defaults=False)
+    return manager.load([f"ours_{name}"])["tasks"][f"ours_{name}"]
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    yield
+
+
+def their_pairs(task: Any, limit: int) -> dict[int, list[tuple[str, Any]]]:
+    """(context, continuation or generation arguments) by document."""
+    task.build_all_requests(limit=limit, rank=0, world_size=1)
+    found: dict[int, list[tuple[str, Any]]] = {}
+    for instance in task.instances:
+        found.setdefault(instance.doc_id, []).append(instance.args)
+    return found
+
+
+def items_of(name: str, shared: Path, few_shot: int | None = None) -> list[Item]:
+    section = BenchmarksSection(data_dir=str(shared / "data/benchmarks"))
+    return list(plan_task(BenchmarkTask(name=name, few_shot=few_shot), section).items)
+
+
+def assert_same_choices(protocol: Protocol, items: list[Item], pairs: dict[int, Any]) -> None:
+    assert pairs
+    for place, theirs in pairs.items():
+        ours = [(r.context, r.continuation) for r in protocol.ask(items[place], PLAIN).scores]
+        assert ours == theirs
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_mmlu_prompts(shared: Path, tmp_path: Path, subject: str) -> None:
+    data = shared / "data/benchmarks/mmlu"
+    task = build_task(f"mmlu_{subject}", data, tmp_path, "num_fewshot: 5\n")
+    items = [item for item in items_of("mmlu", shared) if item.cluster == subject]
+    assert_same_choices(mmlu.PROTOCOL, items, their_pairs(task, DOCS))
+
+
+def test_hellaswag_prompts(shared: Path, tmp_path: Path) -> None:
+    task = build_task("hellaswag", shared / "data/benchmarks/hellaswag", tmp_path)
+    assert_same_choices(
+        hellaswag.PROTOCOL, items_of("hellaswag", shared), their_pairs(task, 10 * DOCS)
+    )
+
+
+def test_gsm8k_prompts(shared: Path, tmp_path: Path) -> None:
+    data = shared / "data/benchmarks/gsm8k"
+    extra = "dataset_name: default\nfewshot_config:\n  sampler: first_n\n"
+    if "config_name: main" in (data / "README.md").read_text():
+        extra = extra.replace("default", "main")
+    pairs = their_pairs(build_task("gsm8k", data, tmp_path, extra), DOCS)
+    shots = [gsm8k.read(row) for row in read_rows(data / "train.jsonl")[:5]]
+    assert len(pairs) == DOCS
+    for item, theirs in zip(items_of("gsm8k", shared), pairs.values(), strict=False):
+        ((context, arguments),) = theirs
+        request = gsm8k.ask(item, PLAIN).generate
+        assert request is not None
+        assert gsm8k.prompt(item.doc, shots) == context
+        assert list(request.stop) == arguments["until"]
+
+
+@pytest.mark.parametrize("form", ["mc1", "mc2"])
+def test_truthfulqa_prompts(shared: Path, tmp_path: Path, form: str) -> None:
+    pytest.importorskip("sacrebleu")
+    pytest.importorskip("rouge_score")
+    data = shared / "data/benchmarks/truthfulqa"
+    pairs = their_pairs(build_task(f"truthfulqa_{form}", data, tmp_path), 100)
+    for item, theirs in zip(items_of("truthfulqa", shared), pairs.values(), strict=False):
+        asked = {(r.context, r.continuation) for r in truthfulqa.ask(item, PLAIN).scores}
+        choices = item.doc[f"{form}_targets"]["choices"]
+        context = next(iter(asked))[0]
+        assert [(context, f" {choice}") for choice in choices] == theirs
+        assert set(theirs) <= asked
+
+
+def test_truthfulqa_mass_equals_theirs_where_theirs_is_a_number(shared: Path) -> None:
+    np = pytest.importorskip("numpy")
+    values, labels = np.array([-3.0, -1.5, -8.0, -2.0]), [1, 0, 1, 1]
+    weights = np.exp(values) / np.sum(np.exp(values))
+    expected = float(weights[np.array(labels) == 1].sum())
+    assert truthfulqa.true_mass(list(values), labels) == pytest.approx(expected, abs=1e-15)
+
+
+def test_humaneval_prompts_and_stops_are_those_of_its_yaml(shared: Path) -> None:
+    # lm-eval's task cannot be loaded offline (it fetches a metric at import), so its file is read.
+    from ruamel.yaml import YAML
+
+    text = (folder_of("humaneval") / "humaneval.yaml").read_text().replace("!function ", "")
+    config = YAML(typ="safe").load(text)
+    for item in items_of("humaneval", shared):
+        request = humaneval.ask(item, PLAIN).generate
+        assert request is not None
+        assert request.prompt == item.doc["prompt"]
+        assert list(request.stop) == config["generation_kwargs"]["until"]
+        assert request.max_new_tokens == config["generation_kwargs"]["max_gen_toks"]
+    assert config["doc_to_text"] == "{{prompt}}"
+
+
+@pytest.fixture
+def their_ifeval(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """lm-eval's IFEval code, imported without the download it starts."""
+    langdetect = pytest.importorskip("langdetect")
+    pytest.importorskip("immutabledict")
+    nltk = pytest.importorskip("nltk")
+    monkeypatch.setattr(nltk, "download", lambda name: False)
+    from lm_eval.tasks.ifeval import instructions_util, utils
+
+    def words(text: str) -> list[str]:
+        found: list[str] = nltk.tokenize.NLTKWordTokenizer().tokenize(text)
+        return found
+
+    monkeypatch.setattr(instructions_util.nltk, "word_tokenize", words)
+    langdetect.DetectorFactory.seed = 0
+    return utils
+
+
+def test_ifeval_prompts(shared: Path, tmp_path: Path, their_ifeval: Any) -> None:
+    task = build_task("ifeval", shared / "data/benchmarks/ifeval", tmp_path)
+    task.build_all_requests(
+        limit=DOCS, rank=0, world_size=1, apply_chat_template=True,
+        chat_template=lambda turns, **_: f"<{turns[-1]['content']}>", tokenizer_name="none",
+    )  # fmt: skip
+    setting = Setting(chat=lambda text: f"<{text}>")
+    items = items_of("ifeval", shared)
+    assert len(task.instances) == DOCS
+    for item, instance in zip(items, task.instances, strict=False):
+        request = ifeval.ask(item, setting).generate
+        assert request is not None
+        assert request.prompt == instance.args[0]
+        assert request.max_new_tokens == instance.args[1]["max_gen_toks"]
+
+
+ANSWERS = (
+    "Here is my answer.\n\n* first point\n* second point\n\nP.S. Do not forget, please.",
+    '"My answer is maybe."',
+    "<<A Title>>\n\nSECTION 1\nText, with commas.\nSECTION 2\nMore *highlighted* **words** [name].",
+    "no commas here and only small letters in this rather long english sentence about a story",
+    "THE WHOLE ANSWER IS IN CAPITAL LETTERS AND IT IS ENGLISH. IS THERE ANYTHING ELSE?",
+    '{"a": [1, 2, 3], "b": "text"}',
+    "```json\n{\"x\": 1}\n```",
+    "One answer here.\n******\nAnother answer there.",
+    "Paragraph one.\n***\nParagraph two.\n***\nParagraph three.",
+    "Weekend plans.\n\nPresident of all.\n\n\n\nIs there anything else I can help with?",
+    "Der schnelle braune Fuchs springt über den faulen Hund und läuft dann schnell nach Hause.",
+    "ಇದು ಕನ್ನಡ ಭಾಷೆಯಲ್ಲಿ ಬರೆದ ಒಂದು ವಾಕ್ಯ ಮತ್ತು ಇನ್ನೊಂದು ವಾಕ್ಯ",
+    "- a\n- b\n- c\n[address] [name] [date] [city] [zip] [x] [y]",
+    "*\n* x\n*** y\n  - z",
+    "",
+    "12345",
+)  # fmt: skip
+# Ours differs by design: punkt is not needed, and a letter that is no letter is counted as it is.
+OWN_READING = {"length_constraints:number_sentences"}
+
+
+def test_ifeval_decisions(shared: Path, their_ifeval: Any) -> None:
+    rows = read_rows(shared / "data/benchmarks/ifeval/train.jsonl")
+    compared, seen = 0, set()
+    for place, row in enumerate(rows[::2]):
+        texts = [ANSWERS[(place + i) % len(ANSWERS)] for i in range(2)]
+        texts.append(row["prompt"] + "\nThen the answer.")
+        for identity, kwargs in zip(row["instruction_id_list"], row["kwargs"], strict=True):
+            sign = identity == "keywords:letter_frequency" and not kwargs["letter"].isalpha()
+            if identity in OWN_READING or sign:
+                continue
+            example = their_ifeval.InputExample(0, [identity], row["prompt"], [kwargs])
+            for text in texts:
+                for loose in (False, True):
+                    their = getattr(
+                        their_ifeval,
+                        f"test_instruction_following_{'loose' if loose else 'strict'}",
+                    )(example, text).follow_instruction_list
+                    arguments = (row["prompt"], text, [identity], [kwargs], loose)
+                    assert constraints.check_instructions(*arguments) == their, (identity, text)
+                    compared += 1
+            seen.add(identity)
+    assert len(seen) == 24
+    assert compared > 2000
+
+
+@pytest.mark.parametrize(
+    "text", ["#### 5", "x #### 1,200.", "So $5.", "5", "-3 or 4.50", "none", "", "#### -7 #### 8"]
+)
+def test_gsm8k_readings_equal_lm_evals_filters(shared: Path, text: str) -> None:
+    from lm_eval.api.metrics import exact_match_hf_evaluate
+    from lm_eval.filters.extraction import RegexFilter
+
+    ignore = [",", "\\$", "(?s).*#### ", "\\.$"]
+    for gold in ("4 + 1\n#### 5", "#### 1200", "#### 4.50", "#### -7", "#### 8"):
+        for pattern, group, ours in (
+            (r"#### (\-?[0-9\.\,]+)", 0, gsm8k.strict(text)),
+            (r"(-?[$0-9.,]{2,})|(-?[0-9]+)", -1, gsm8k.flexible(text)),
+        ):
+            reader = RegexFilter(regex_pattern=pattern, group_select=group)
+            ((theirs,),) = reader.apply([[text]], [{}])
+            score = exact_match_hf_evaluate([theirs], [gold], ignore, ignore_case=True)
+            hit = ours is not None and gsm8k.normal(ours) == gsm8k.normal(gold)
+            assert float(hit) == score["exact_match"]

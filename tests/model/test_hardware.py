@@ -1,0 +1,138 @@
+"""Hardware: what the user names, what nvidia-smi prints, what this machine is."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sftprep.errors import RecipeError
+from sftprep.model.accelerators import ACCELERATORS, Accelerator
+from sftprep.model.hardware import (
+    GIB,
+    detect_cpu,
+    detect_hardware,
+    hardware_from_smi,
+    parse_hardware,
+    usable_cores,
+)
+
+H100_LINE = "0, GPU-aaaa, NVIDIA H100 80GB HBM3, 81559, 9.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "count", "gib"),
+    [
+        ("8xH100-80GB", "NVIDIA H100", 8, 80),
+        ("H100", "NVIDIA H100", 1, 80),
+        ("4 x A100-40GB", "NVIDIA A100", 4, 40),
+        ("a100-80gb", "NVIDIA A100", 1, 80),
+        ("2xRTX 4090", "NVIDIA RTX 4090", 2, 24),
+        ("2xRTX-4090", "NVIDIA RTX 4090", 2, 24),
+        ("1xH200", "NVIDIA H200", 1, 140),
+        ("16xMI300X", "AMD MI300X", 16, 192),
+        ("3xT4-16GB@0.5", "NVIDIA T4", 3, 16),
+    ],
+)
+def test_a_name_is_understood(text: str, device: str, count: int, gib: int) -> None:
+    hardware = parse_hardware(text)
+    assert (hardware.device, hardware.count) == (device, count)
+    assert round(hardware.memory_bytes / GIB) == gib
+    assert hardware.detected is False
+
+
+def test_a_price_is_taken_as_given() -> None:
+    hardware = parse_hardware("8xH100-80GB@2.50")
+    assert (hardware.dollars_per_hour, hardware.price_source) == (2.5, "given")
+
+
+@pytest.mark.parametrize("text", ["", "0xH100", "H900", "8xH100-33GB", "8x", "H100@", "H100@-1"])
+def test_anything_else_is_refused_with_the_known_names(text: str) -> None:
+    with pytest.raises(RecipeError, match=r"Known: .*H100-80GB"):
+        parse_hardware(text)
+
+
+@pytest.mark.parametrize("row", ACCELERATORS, ids=lambda row: f"{row.name}-{row.memory_gb}")
+def test_each_row_of_the_table_is_found_by_its_own_name(row: Accelerator) -> None:
+    hardware = parse_hardware(f"2x{row.name}-{row.memory_gb}GB")
+    assert hardware.device == f"{row.maker} {row.name}"
+    assert hardware.flops == row.flops
+    assert 0.1 < hardware.efficiency < 0.6
+    assert 1e13 < hardware.flops < 1e16
+    assert 1e11 < hardware.bandwidth < 1e13
+
+
+def test_nvidia_smi_lines_become_hardware() -> None:
+    found = hardware_from_smi(f"{H100_LINE}\n1, GPU-bbbb, NVIDIA H100 80GB HBM3, 81559, 9.0\n")
+    assert found is not None
+    assert (found.device, found.count, found.bf16) == ("NVIDIA H100 80GB HBM3", 2, True)
+    assert found.memory_bytes == 81559 << 20
+    assert found.flops == 989e12
+
+
+def test_an_a100_is_matched_by_its_memory() -> None:
+    found = hardware_from_smi("0, GPU-a, NVIDIA A100-SXM4-40GB, 40960, 8.0")
+    assert found is not None
+    assert found.bandwidth == 1555e9
+
+
+def test_a_card_before_ampere_has_no_bf16() -> None:
+    found = hardware_from_smi("0, GPU-a, Tesla T4, 15360, 7.5")
+    assert found is not None
+    assert found.bf16 is False
+
+
+def test_a_mixed_machine_counts_like_its_smallest_card() -> None:
+    found = hardware_from_smi(f"{H100_LINE}\n1, GPU-b, Tesla T4, 15360, 7.5")
+    assert found is not None
+    assert (found.device, found.count, found.bf16) == ("Tesla T4", 2, False)
+
+
+def test_an_unknown_card_says_that_its_speed_is_assumed() -> None:
+    found = hardware_from_smi("0, GPU-a, NVIDIA Q9000, 100000, 12.0")
+    assert found is not None
+    assert "not in the table" in found.source
+
+
+@pytest.mark.parametrize(("visible", "count"), [("0", 1), ("0,1", 2), ("GPU-bb", 1), ("7", None)])
+def test_only_visible_devices_count(visible: str, count: int | None) -> None:
+    text = f"{H100_LINE}\n1, GPU-bbbb, NVIDIA H100 80GB HBM3, 81559, 9.0"
+    found = hardware_from_smi(text, visible)
+    assert (found.count if found else None) == count
+
+
+@pytest.mark.parametrize("text", ["", "No devices were found", "0, x, y, [N/A], 9.0"])
+def test_output_without_devices_is_no_hardware(text: str) -> None:
+    assert hardware_from_smi(text) is None
+
+
+def test_a_program_named_nvidia_smi_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!{sys.executable}\nprint({H100_LINE!r})\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = detect_hardware()
+    assert (found.kind, found.count, found.detected) == ("cuda", 1, True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert detect_hardware().kind == "cpu"
+
+
+def test_a_failing_nvidia_smi_means_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexit 9\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert detect_hardware().kind == "cpu"
+
+
+def test_this_machines_cpu_is_described() -> None:
+    cpu = detect_cpu()
+    assert (cpu.kind, cpu.count, cpu.detected) == ("cpu", 1, True)
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+    assert cpu.cores == usable_cores()
+    assert cpu.memory_bytes > 256 << 20
+    assert 0 < cpu.fp32_rate < cpu.flops
+    assert f"{cpu.cores} cores" in cpu.label

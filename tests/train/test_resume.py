@@ -1,0 +1,220 @@
+"""Killed, stopped or damaged: the same command ends bit for bit where an undisturbed run ends."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.train.runs import prepared, recipe_for, run_training
+
+from sftprep.errors import Interrupted, TrainingError
+from sftprep.progress import Progress
+from sftprep.stop import StopSignal
+from sftprep.store.durable import read_json, read_jsonl, sha256_file
+from sftprep.store.run import RunFolder
+from sftprep.train.loop import train
+
+DROPOUT = 0.1
+
+
+def outcome(run: RunFolder) -> dict[str, Any]:
+    """Everything that must be equal: all tensors and all log rows, without clock readings."""
+    files = [
+        *sorted(run.train_checkpoints.glob("*/model/model.safetensors")),
+        *sorted(run.train_checkpoints.glob("step-*/*.safetensors")),
+    ]
+    steps = [{k: v for k, v in row.items() if k != "seconds"} for row in read_jsonl(run.steps)]
+    return {
+        "files": {str(f.relative_to(run.root)): sha256_file(f) for f in files},
+        "steps": steps,
+        "flags": read_jsonl(run.flags),
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder]:
+    base, run = prepared(tmp_path_factory.mktemp("undisturbed"), dropout=DROPOUT)
+    run_training(recipe_for(base), run)
+    return base, run
+
+
+def copy_of(run: RunFolder, target: Path) -> RunFolder:
+    """The run's data, without what training wrote."""
+    shutil.copytree(run.data, target / "data")
+    return RunFolder(target)
+
+
+def test_the_undisturbed_run_is_complete(undisturbed: tuple[Path, RunFolder]) -> None:
+    found = outcome(undisturbed[1])
+    assert [row["step"] for row in found["steps"]] == list(range(1, 13))
+    assert {Path(f).parts[2] for f in found["files"]} == {
+        "best_train",
+        "best_validation",
+        "latest",
+        "step-12",
+        "step-8",
+    }
+
+
+def test_killed_at_any_place_it_ends_bit_equal(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path
+) -> None:
+    base, straight = undisturbed
+    run = copy_of(straight, tmp_path / "killed")
+    places = [
+        ("poll", 3),  # before anything is saved
+        ("poll", 12),  # mid-accumulation
+        ("sync", 9),  # inside the first checkpoint
+        ("sync", 40),
+        ("poll", 16),
+        ("sync", 75),
+        ("poll", 11),
+    ]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.train.killer", base, run.root, "{}", json.dumps(places)],
+        cwd=root,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert outcome(run) == outcome(straight)
+
+
+class StopAt(StopSignal):
+    """Requests a stop at the n-th look at the flag, as a signal would at that moment."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    @property
+    def requested(self) -> str | None:  # type: ignore[override]
+        self.left -= 1
+        return "SIGTERM" if self.left < 0 else None
+
+
+@pytest.mark.parametrize("looks", [1, 7, 17, 20])
+def test_stopped_at_any_place_it_ends_bit_equal(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path, looks: int
+) -> None:
+    base, straight = undisturbed
+    run = copy_of(straight, tmp_path / "stopped")
+    with pytest.raises(Interrupted, match="same command"):
+        run_training(recipe_for(base), run, StopAt(looks))
+    run_training(recipe_for(base), run)
+    assert outcome(run)["steps"] == outcome(straight)["steps"]
+    last = "train/checkpoints/step-12/optimizer.safetensors"
+    assert outcome(run)["files"][last] == outcome(straight)["files"][last]
+
+
+def test_finished_run_called_again_changes_nothing(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path
+) -> None:
+    base, straight = undisturbed
+    run = RunFolder(tmp_path / "again")
+    shutil.copytree(straight.root, run.root)
+    result = run_training(recipe_for(base), run)
+    assert (result.stopped, result.steps) == ("completed", 12)
+    assert outcome(run) == outcome(straight)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model/model.safetensors", "flip"),
+        ("optimizer.safetensors", "truncate"),
+        ("random.safetensors", "delete"),
+        ("state.json", "flip"),
+        ("MANIFEST.json", "delete"),
+    ],
+)
+def test_damaged_newest_checkpoint_falls_back_and_ends_bit_equal(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path, name: str, damage: str
+) -> None:
+    base, straight = undisturbed
+    run = RunFolder(tmp_path / "damaged")
+    shutil.copytree(straight.root, run.root)
+    file = run.train_checkpoints / "step-12" / name
+    content = bytearray(file.read_bytes())
+    file.unlink()
+    if damage == "truncate":
+        file.write_bytes(content[: len(content) // 2])
+    if damage == "flip":
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    run_training(recipe_for(base), run)
+    found = outcome(run)
+    assert (run.train_checkpoints / "corrupt-step-12-1").is_dir()
+    expected = outcome(straight)
+    assert found["steps"] == expected["steps"]
+    last = "train/checkpoints/step-12/optimizer.safetensors"
+    assert found["files"][last] == expected["files"][last]
+
+
+def test_damage_is_said_aloud(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, straight = undisturbed
+    run = RunFolder(tmp_path / "damaged")
+    shutil.copytree(straight.root, run.root)
+    (run.train_checkpoints / "step-12" / "optimizer.safetensors").write_bytes(b"")
+    train(recipe_for(base), run, Progress(), StopSignal())
+    spoken = capsys.readouterr().err
+    assert "checkpoint step-12 is damaged, moved to corrupt-step-12-1" in spoken
+    assert "continuing from step-8" in spoken
+
+
+def test_all_checkpoints_damaged_is_an_error_not_a_new_start(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path
+) -> None:
+    base, straight = undisturbed
+    run = RunFolder(tmp_path / "damaged")
+    shutil.copytree(straight.root, run.root)
+    for folder in run.train_checkpoints.glob("step-*"):
+        (folder / "MANIFEST.json").unlink()
+    with pytest.raises(TrainingError, match="every checkpoint is damaged"):
+        run_training(recipe_for(base), run)
+
+
+def test_another_recipe_is_refused_field_by_field(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path
+) -> None:
+    base, straight = undisturbed
+    run = RunFolder(tmp_path / "other")
+    shutil.copytree(straight.root, run.root)
+    with pytest.raises(TrainingError) as raised:
+        run_training(recipe_for(base, learning_rate=1e-4, seed=5), run)
+    message = str(raised.value)
+    assert "training.learning_rate: 0.003 -> 0.0001" in message
+    assert "training.seed: 0 -> 5" in message
+    assert "weight_decay" not in message
+
+
+def test_settings_that_change_no_update_may_change(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path
+) -> None:
+    base, straight = undisturbed
+    run = RunFolder(tmp_path / "free")
+    shutil.copytree(straight.root, run.root)
+    result = run_training(recipe_for(base, keep_checkpoints=1, export="latest"), run)
+    assert result.checkpoint == "train/checkpoints/latest/model"
+
+
+def test_lost_best_checkpoint_is_noticed(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path
+) -> None:
+    base, straight = undisturbed
+    run = RunFolder(tmp_path / "lost")
+    shutil.copytree(straight.root, run.root)
+    shutil.rmtree(run.train_checkpoints / "step-12")
+    (run.train_checkpoints / "best_validation" / "model" / "model.safetensors").write_bytes(b"")
+    run_training(recipe_for(base), run)
+    about = read_json(run.train_checkpoints / "best_validation" / "about.json")
+    assert about["step"] == 12
