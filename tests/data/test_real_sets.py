@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.shared
 Prepare = Callable[..., tuple[DataReport, RunFolder]]
 
 
+@cache
 def findings(path: Path) -> tuple[int, Counter[str]]:
     """Rows of a set, and how often each check that drops rows fired."""
     objects = [(row.line, parse_object(row.data)) for row in read_rows(path)]
