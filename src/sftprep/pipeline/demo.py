@@ -16,19 +16,19 @@ data:
       licence: Apache-2.0
   max_bad_fraction: 0.02   # a few unreadable lines are planted on purpose
 training:
-  learning_rate: 2e-3
-  batch_size: 8
+  learning_rate: 8e-4
+  batch_size: 6
   gradient_accumulation_steps: 1
   max_steps: null
-  epochs: 8
-  warmup_steps: 50
+  epochs: 3
+  warmup_steps: 25
   max_length: 256
-  validate_every: 100
+  validate_every: 150
   save_every: 400
 validation:
-  max_rows: 600
+  max_rows: 500
   instruction_prompts: starter/heldout.jsonl
-  instruction_limit: 600
+  instruction_limit: 672
   max_new_tokens: 48
 benchmarks:
   data_dir: starter/benchmarks

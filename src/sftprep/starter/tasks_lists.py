@@ -119,21 +119,6 @@ def remove(rng: random.Random, pool: Pool) -> Pair:
     return _ask(rng, wordings, ", ".join(words), gone=gone), rest
 
 
-def contains(rng: random.Random, pool: Pool) -> Pair:
-    """Whether a word is in the list."""
-    *words, other = _words(rng, pool, 4, 5)
-    inside = rng.random() < 0.5
-    asked = rng.choice(words) if inside else other
-    wordings = (
-        "Is {asked} in this list: {line}",
-        "Does this list hold {asked}: {line}",
-        "Say yes or no. Is {asked} there: {line}",
-        "Is the word {asked} one of these: {line}",
-        "Check whether {asked} is in the list: {line}",
-    )
-    return _ask(rng, wordings, ", ".join(words), asked=asked), "yes" if inside else "no"
-
-
 def brackets(rng: random.Random, pool: Pool) -> Pair:
     """Every word in square brackets."""
     words = _words(rng, pool)
@@ -171,22 +156,6 @@ def join(rng: random.Random, pool: Pool) -> Pair:
         "Use and in place of commas: {line}",
     )
     return _ask(rng, wordings, ", ".join(words)), " and ".join(words)
-
-
-def odd(rng: random.Random, pool: Pool) -> Pair:
-    """The word that is of another kind than the rest."""
-    kind, other = rng.sample(list(pool.categories), 2)
-    mixed = rng.sample(pool.categories[kind], rng.choice((2, 3)))
-    stranger = rng.choice(pool.categories[other])
-    mixed.insert(rng.randrange(len(mixed) + 1), stranger)
-    wordings = (
-        "Which word is the odd one out: {line}",
-        "Find the word that is different: {line}",
-        "Which word does not belong here: {line}",
-        "Name the odd one out: {line}",
-        "One of these is of another kind. Which one: {line}",
-    )
-    return _ask(rng, wordings, ", ".join(mixed)), stranger
 
 
 def pick_kind(rng: random.Random, pool: Pool) -> Pair:

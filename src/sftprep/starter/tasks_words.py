@@ -80,25 +80,6 @@ def classify(rng: random.Random, pool: Pool) -> Pair:
     ), right  # fmt: skip
 
 
-def opposite(rng: random.Random, pool: Pool) -> Pair:
-    """The word that means the contrary."""
-    pair = rng.choice(pool.opposites)
-    word, answer = pair if rng.random() < 0.5 else pair[::-1]
-    wording = rng.choice(
-        (
-            "What is the opposite of {w}?",
-            "Give the opposite of {w}.",
-            "Name the word that means not {w}.",
-            "{w} is the opposite of what?",
-            "Which word is the opposite of {w}?",
-            "Write the opposite: {w}",
-            "Tell me the opposite of the word {w}.",
-            "If it is not {w}, it is what?",
-        )
-    )
-    return wording.format(w=word), answer
-
-
 def add(rng: random.Random, pool: Pool) -> Pair:
     """The sum of two numbers, up to LARGEST_SUM."""
     while True:
@@ -115,24 +96,6 @@ def add(rng: random.Random, pool: Pool) -> Pair:
         )
     )
     return wording.format(a=a, b=b), str(a + b)
-
-
-def subtract(rng: random.Random, pool: Pool) -> Pair:
-    """The difference of two numbers, above 0."""
-    while True:
-        a, b = rng.choice(pool.numbers), rng.choice(pool.numbers)
-        if LARGEST_SUM >= a > b and (pool.held_out or a - b in pool.numbers):
-            break
-    wording = rng.choice(
-        (
-            "What is {a} minus {b}?",
-            "Subtract {b} from {a}.",
-            "{a} - {b} = ?",
-            "Take {b} from {a}.",
-            "How much is {a} less {b}?",
-        )
-    )
-    return wording.format(a=a, b=b), str(a - b)
 
 
 def compare(rng: random.Random, pool: Pool) -> Pair:
