@@ -15,7 +15,13 @@ from sftprep.recipe.load import ResolvedRecipe
 from sftprep.recipe.write import recipe_text
 from sftprep.records import GateResult, from_dict
 from sftprep.stop import StopSignal, handling_signals
-from sftprep.store.durable import free_bytes, read_json, sweep_temporary, write_text
+from sftprep.store.durable import (
+    free_bytes,
+    full_disk_errors,
+    read_json,
+    sweep_temporary,
+    write_text,
+)
 from sftprep.store.lock import locked
 from sftprep.store.run import RunFolder, monotonic
 
@@ -140,8 +146,10 @@ def _run_one(
     folder.mark(stage.name, "running", print_of, environment=environment())
     folder.event("stage_started", stage=stage.name, fingerprint=print_of)
     try:
-        stage.work(resolved.recipe, folder, progress, stop)
+        with full_disk_errors(folder.root):
+            stage.work(resolved.recipe, folder, progress, stop)
     except BaseException as error:
+        sweep_temporary(folder.root)
         _record_failure(stage, folder, print_of, error)
         raise
     seconds = round(monotonic() - started, 3)

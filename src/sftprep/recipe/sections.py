@@ -131,7 +131,7 @@ class TrainingSection(Section):
     max_length: Annotated[int, Field(ge=8)] = 2048
     """Tokens per packed row; longer conversations are rejected by the data stage."""
     train_on: Literal["responses", "all_turns", "full"] = "responses"
-    """responses: assistant turns marked for training; all_turns: every assistant turn; full: all."""
+    """responses: assistant turns marked for training; all_turns: each assistant turn; full: all."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the machine has it. Master weights stay fp32."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -47,9 +48,37 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise DiskFullError(_full_message(path)) from error
         raise
     except Exception as error:
-        if type(error).__name__ == "SafetensorError" and _no_space(path):
+        if is_full(error, path):
             raise DiskFullError(_full_message(path)) from error
         raise
+
+
+@contextmanager
+def full_disk_errors(path: Path) -> Iterator[None]:
+    """Name a full disk as such wherever a library met it; every other error passes unchanged.
+
+    Raises:
+        DiskFullError: no space left, or a quota or file-size limit is reached.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as error:
+        if is_full(error, path):
+            raise DiskFullError(_full_message(path)) from error
+        raise
+
+
+def is_full(error: Exception, path: Path) -> bool:
+    """True when an operating-system or library error means that nothing more can be written."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    named = re.search(r"os error (\d+)", str(error))
+    if named and int(named[1]) in _FULL:
+        return True
+    library = isinstance(error, RuntimeError) or type(error).__name__ == "SafetensorError"
+    return library and _no_space(path)
 
 
 def _full_message(path: Path) -> str:
