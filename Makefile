@@ -31,7 +31,7 @@ types: $(SETUP_TEST)
 
 check: lint types
 
-# Rebuilds the starter model from nothing (about half an hour on 2 cores).
+# Rebuilds the starter model from nothing (about 40 minutes on 2 cores).
 starter: $(SETUP_TEST)
 	$(BIN)/python scripts/starter/pretrain.py --out src/sftprep/starter/model --seed 0
 

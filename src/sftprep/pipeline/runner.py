@@ -69,7 +69,8 @@ def run(
         for stage in TABLE[: last + 1]:
             ran = _run_one(stage, resolved, folder, shown, stop)
             (done if ran else skipped).append(stage.name)
-    return RunResult(folder.root, tuple(done), tuple(skipped), read_gate(folder))
+    gate = read_gate(folder) if "gate" in (*done, *skipped) else None
+    return RunResult(folder.root, tuple(done), tuple(skipped), gate)
 
 
 def run_stage(
@@ -90,7 +91,7 @@ def run_stage(
                     f"Run `sftprep {before} {resolved.file}` (or `sftprep run`) first."
                 )
         _run_one(stage, resolved, folder, shown, stop, force=True)
-    return RunResult(folder.root, (name,), (), read_gate(folder))
+    return RunResult(folder.root, (name,), (), read_gate(folder) if name == "gate" else None)
 
 
 def read_gate(folder: RunFolder) -> GateResult | None:
