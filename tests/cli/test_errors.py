@@ -25,7 +25,7 @@ def recipe_for(folder: Path, rows: list[object], model: object = MODEL_DIR) -> P
     return path
 
 
-def refused(outcome: Outcome, *parts: str) -> None:
+def assert_refused(outcome: Outcome, *parts: str) -> None:
     """Assert exit 2, no traceback, and every part named in one message."""
     assert outcome.code == 2, outcome.err
     assert "Traceback" not in outcome.err
@@ -37,33 +37,35 @@ def test_a_misspelt_key_names_file_line_and_nearest_key(tmp_path: Path) -> None:
     path = recipe_for(tmp_path, [{"instruction": "a", "response": "b"}])
     with path.open("a", encoding="utf-8") as handle:
         handle.write("training:\n  learnin_rate: 2e-5\n")
-    refused(sftprep("run", path), "recipe.yaml:8", "training.learnin_rate", "'learning_rate'")
+    assert_refused(
+        sftprep("run", path), "recipe.yaml:8", "training.learnin_rate", "'learning_rate'"
+    )
 
 
 def test_a_missing_recipe_says_so(tmp_path: Path) -> None:
-    refused(sftprep("run", tmp_path / "none.yaml"), "none.yaml", "no such file")
+    assert_refused(sftprep("run", tmp_path / "none.yaml"), "none.yaml", "no such file")
 
 
 def test_missing_data_names_the_path(tmp_path: Path) -> None:
     path = recipe_for(tmp_path, [])
     (tmp_path / "rows.jsonl").unlink()
-    refused(sftprep("run", path), "rows.jsonl", "data.sources")
+    assert_refused(sftprep("run", path), "rows.jsonl", "data.sources")
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     path = recipe_for(tmp_path, [{"instruction": "a", "response": "b"}], tmp_path / "model")
-    refused(sftprep("run", path), str(tmp_path / "model"), "config.json")
+    assert_refused(sftprep("run", path), str(tmp_path / "model"), "config.json")
 
 
 def test_rows_without_a_response_are_refused_by_place(tmp_path: Path) -> None:
     path = recipe_for(tmp_path, [{"instruction": "a"}, {"instruction": "b"}])
-    refused(sftprep("run", path), "rows.jsonl:1", "response")
+    assert_refused(sftprep("run", path), "rows.jsonl:1", "response")
 
 
 def test_an_unknown_stage_lists_the_stages(tmp_path: Path) -> None:
     path = recipe_for(tmp_path, [{"instruction": "a", "response": "b"}])
-    refused(sftprep("run", path, "--until", "trian"), "trian", "train")
+    assert_refused(sftprep("run", path, "--until", "trian"), "trian", "train")
 
 
 def test_an_unknown_command_exits_2() -> None:
@@ -84,7 +86,7 @@ def test_a_write_that_fails_for_space_is_one_message_and_keeps_what_was_done(
         timeout=250,
         check=False,
     )
-    refused(Outcome(limited.returncode, limited.stdout, limited.stderr), "no space left")
+    assert_refused(Outcome(limited.returncode, limited.stdout, limited.stderr), "no space left")
     assert (tmp_path / "run" / "data" / "report.json").read_bytes() == report
     assert [p.name for p in (tmp_path / "run").rglob(".tmp-*")] == []
 
@@ -109,7 +111,7 @@ def test_a_full_disk_is_found_before_any_work(tmp_path: Path) -> None:
     )
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()[:100]}")
-    refused(Outcome(done.returncode, done.stdout, done.stderr), "free on the disk")
+    assert_refused(Outcome(done.returncode, done.stdout, done.stderr), "free on the disk")
 
 
 def test_help_starts_without_tensors_and_fast() -> None:
