@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sftprep.gate.evidence import read_steps
+from sftprep.gate.step_log import read_steps
 from sftprep.records import StepRecord, to_json
 from sftprep.store.durable import append_line, commit_folder, iterate_jsonl, verify_folder
 from sftprep.store.versions import numbered_folders

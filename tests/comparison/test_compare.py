@@ -1,59 +1,16 @@
 """compare(): what it reads, what it refuses, what it says."""
 
-import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gate.example_run import edit, items_of, write_items, write_run
+from tests.comparison.candidates import checkpoint_of, row, worsen
+from tests.gate.example_run import edit, write_items
 
-from sftprep.comparison import Comparison, compare, comparison_lines
+from sftprep.comparison import compare, comparison_lines
 from sftprep.errors import CorruptError, EvaluationError, SftprepWarning, StoreError
-from sftprep.report import archive_logs, baseline_metrics
-from sftprep.store.durable import write_json
 from sftprep.store.run import RunFolder
-
-
-@pytest.fixture(scope="module")
-def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("healthy") / "run", steps=40).root
-
-
-@pytest.fixture
-def run(healthy: Path, tmp_path: Path) -> RunFolder:
-    shutil.copytree(healthy, tmp_path / "sft")
-    return RunFolder(tmp_path / "sft")
-
-
-@pytest.fixture
-def other(run: RunFolder, tmp_path: Path) -> RunFolder:
-    shutil.copytree(run.root, tmp_path / "dpo")
-    return RunFolder(tmp_path / "dpo")
-
-
-def worsen(run: RunFolder, name: str, share_lost: float, metric: str = "acc") -> None:
-    """Turn this share of all items from right to wrong."""
-    path = run.benchmarks / f"{name}.json"
-    value = json.loads(path.read_text())
-    n = value["metrics"][metric]["n"]
-    hits = round(value["metrics"][metric]["value"] * n)
-    lost = round(share_lost * n)
-    from sftprep.comparison.items import read_items
-
-    items = read_items(run.benchmarks / f"{name}.items.jsonl.gz")
-    scores = [item.score == 1.0 for item in items.values()]
-    left = lost
-    for index, hit in enumerate(scores):
-        if hit and left:
-            scores[index], left = False, left - 1
-    write_items(run.benchmarks / f"{name}.items.jsonl.gz", items_of(name, scores, metric))
-    edit(path, lambda v: v["metrics"][metric].update(value=(hits - lost) / n))
-
-
-def row(comparison: Comparison, metric: str) -> Any:
-    return next(change for change in comparison.changes if change.metric == metric)
 
 
 def test_a_run_against_itself_has_no_flips_and_no_regression(
@@ -185,13 +142,6 @@ def test_items_on_one_side_only_make_it_cannot_tell(run: RunFolder, other: RunFo
     )
 
 
-def checkpoint_of(run: RunFolder, folder: Path) -> Path:
-    folder.mkdir()
-    write_json(folder / "baseline_metrics.json", baseline_metrics(run))
-    archive_logs(run, folder / "training_logs")
-    return folder
-
-
 def test_a_saved_checkpoint_compares_like_its_run_folder(
     run: RunFolder, other: RunFolder, tmp_path: Path
 ) -> None:
@@ -263,149 +213,6 @@ def test_lines_hold_no_escape_codes_from_file_names(run: RunFolder, tmp_path: Pa
     with pytest.warns(SftprepWarning):
         lines = comparison_lines(compare(path, run.root))
     assert not any("\x1b" in line for line in lines)
-
-
-def write_rows(run: RunFolder, nats: list[float], followed: list[bool]) -> None:
-    """validation.items.jsonl.gz as the validation stage writes it, and the perplexity it gives."""
-    import gzip
-
-    rows: list[dict[str, Any]] = [
-        {"id": f"row{number}", "category": "c", "source": "s", "nll": value, "tokens": 10,
-         "base_nll": 25.0, "base_tokens": 10, "correct": None, "base_correct": None}
-        for number, value in enumerate(nats)
-    ]  # fmt: skip
-    rows += [
-        {"id": f"prompt{number}", "category": "c", "source": "s", "nll": None, "tokens": None,
-         "base_nll": None, "correct": hit, "base_correct": False}
-        for number, hit in enumerate(followed)
-    ]  # fmt: skip
-    with gzip.open(run.root / "validation.items.jsonl.gz", "wt", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(row) + "\n" for row in rows)
-    perplexity = math.exp(sum(nats) / (10 * len(nats)))
-    share = sum(followed) / len(followed)
-
-    def change(values: Any) -> None:
-        values["sft"].update(perplexity=perplexity)
-        values["sft"]["instruction_following"].update(
-            value=share, n=len(followed), n_total=len(followed)
-        )
-
-    edit(run.validation, change)
-
-
-def test_perplexity_and_instructions_are_paired_when_their_rows_were_kept(
-    run: RunFolder, other: RunFolder
-) -> None:
-    before = [10 + number % 7 for number in range(200)]
-    write_rows(run, [float(v) for v in before], [n % 5 > 0 for n in range(300)])
-    after = [v + 0.3 + 0.1 * (n % 3) for n, v in enumerate(before)]
-    write_rows(other, after, [n % 5 > 0 and n % 10 > 1 for n in range(300)])
-    comparison = compare(run.root, other.root)
-    perplexity, following = (
-        row(comparison, "validation_perplexity"),
-        row(comparison, "instruction_following"),
-    )
-    # mean loss rises by 0.3 + 0.1 * 199 / 200 nats per row of ten tokens
-    assert perplexity.change == pytest.approx(-(0.3 + 0.1 * 199 / 200) / 10)
-    assert (perplexity.n, perplexity.outcome) == (200, "regressed")
-    assert perplexity.method.startswith("paired items")
-    assert (following.worse, following.better, following.n) == (30, 0, 300)
-    assert following.outcome == "regressed"
-
-
-def test_pairing_finds_what_the_unpaired_test_cannot(run: RunFolder, other: RunFolder) -> None:
-    followed = [n % 2 > 0 for n in range(300)]
-    nats = [12.0 + n % 5 for n in range(200)]
-    write_rows(run, nats, followed)
-    write_rows(other, nats, [hit and n > 20 for n, hit in enumerate(followed)])
-    margins = {"instruction_following": 0.01}
-    paired = row(compare(run.root, other.root, margins=margins), "instruction_following")
-    for folder in (run, other):
-        (folder.root / "validation.items.jsonl.gz").unlink()
-    unpaired = row(compare(run.root, other.root, margins=margins), "instruction_following")
-    assert (paired.outcome, unpaired.outcome) == ("regressed", "cannot_tell")
-
-
-def test_rows_that_do_not_give_the_recorded_perplexity_are_refused(
-    run: RunFolder, other: RunFolder
-) -> None:
-    nats = [12.0 + n % 5 for n in range(200)]
-    for folder in (run, other):
-        write_rows(folder, nats, [True, False])
-    edit(other.validation, lambda v: v["sft"].update(perplexity=9.0))
-    with pytest.raises(CorruptError, match="recorded is 9"):
-        compare(run.root, other.root)
-
-
-def test_a_saved_checkpoint_keeps_the_rows_of_its_validation(
-    run: RunFolder, other: RunFolder, tmp_path: Path
-) -> None:
-    for folder in (run, other):
-        write_rows(folder, [12.0 + n % 5 for n in range(200)], [True, False] * 20)
-    saved = checkpoint_of(run, tmp_path / "sft_baseline")
-    assert compare(saved, other.root).changes == compare(run.root, other.root).changes
-
-
-def test_subjects_that_change_together_count_as_fewer_witnesses(
-    run: RunFolder, other: RunFolder
-) -> None:
-    import dataclasses
-
-    worsen(other, "mmlu", 0.06)
-    from sftprep.comparison.items import read_items
-
-    for folder in (run, other):
-        path = folder.benchmarks / "mmlu.items.jsonl.gz"
-        records = list(read_items(path).values())
-        write_items(
-            path,
-            [dataclasses.replace(r, cluster=f"subject {n // 40}") for n, r in enumerate(records)],
-        )
-    found = row(compare(run.root, other.root), "mmlu")
-    assert found.clusters == 20
-    assert "cluster-robust" in found.method
-
-
-def scored_again(run: RunFolder, folder: Path, flips: int) -> RunFolder:
-    """The baseline scored again: this many MMLU items change sides, half each way."""
-    from sftprep.comparison.items import read_items
-
-    shutil.copytree(run.root, folder)
-    again = RunFolder(folder)
-    path = again.benchmarks / "mmlu.items.jsonl.gz"
-    hits = [item.score == 1.0 for item in read_items(path).values()]
-    for wanted in (True, False):
-        places = [n for n, hit in enumerate(hits) if hit is wanted][-flips // 2 :]
-        for place in places:
-            hits[place] = not wanted
-    write_items(path, items_of("mmlu", hits, "acc"))
-    return again
-
-
-def test_a_loss_within_the_noise_of_the_baseline_is_not_called_one(
-    run: RunFolder, other: RunFolder, tmp_path: Path
-) -> None:
-    worsen(other, "mmlu", 0.03)
-    assert row(compare(run.root, other.root), "mmlu").outcome == "regressed"
-    noisy = scored_again(run, tmp_path / "again", 80)
-    found = row(compare(run.root, other.root, repeat=noisy.root), "mmlu")
-    assert found.outcome == "cannot_tell"
-    assert found.noise is not None
-    assert found.noise >= 0.03
-    assert found.why == "worse beyond chance, but two scorings of the baseline differ more"
-
-
-def test_a_repeat_with_other_weights_is_no_noise_floor(
-    run: RunFolder, other: RunFolder, tmp_path: Path
-) -> None:
-    again = scored_again(run, tmp_path / "again", 2)
-    for folder, weights in ((run, "1" * 16), (again, "2" * 16)):
-        edit(
-            folder.benchmarks / "mmlu.json",
-            lambda v, w=weights: v["metrics"]["acc"]["hashes"].update(weights=w),  # type: ignore[misc]
-        )
-    with pytest.raises(EvaluationError, match="other weights"):
-        compare(run.root, other.root, repeat=again.root)
 
 
 def test_a_hash_that_only_one_side_has_is_said(run: RunFolder, other: RunFolder) -> None:

@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binom, binomtest, norm
 
 from sftprep.comparison.paired import (
     binary_effect,
@@ -23,6 +23,13 @@ def test_mid_p_is_the_exact_p_less_half_the_observed_probability() -> None:
     exact = binomtest(9, 12, 0.5, alternative="greater").pvalue
     observed = math.comb(12, 9) / 2**12
     assert mcnemar_mid_p(9, 3) == pytest.approx(exact - observed / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize(("worse", "better"), [(0, 5), (5, 0), (351, 351), (760, 644), (1, 2800)])
+def test_mid_p_is_the_tail_and_half_the_point_of_scipys_binomial(worse: int, better: int) -> None:
+    flips = binom(worse + better, 0.5)
+    expected = flips.sf(worse) + 0.5 * flips.pmf(worse)
+    assert mcnemar_mid_p(worse, better) == pytest.approx(expected, rel=1e-11)
 
 
 def test_mid_p_of_one_loss_and_no_gain_is_a_quarter() -> None:

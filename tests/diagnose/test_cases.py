@@ -3,41 +3,27 @@ it is found and one in which it is ruled out."""
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.diagnose.test_diagnose import rewrite_steps, rewrite_validation, wobble
-from tests.gate.example_run import edit, write_run
-from tests.gate.test_gate import forgotten
+from tests.gate.changes import (
+    Change,
+    both,
+    forgotten,
+    in_data,
+    in_ledger,
+    in_rates,
+    in_sft,
+    in_train,
+)
+from tests.gate.example_run import edit
 
 from sftprep.diagnose import CASES, apply_patch, diagnose
 from sftprep.diagnose.records import Diagnosis
 from sftprep.recipe import load_recipe
 from sftprep.store.run import RunFolder
-
-Change = Callable[[RunFolder], None]
-
-
-@pytest.fixture(scope="module")
-def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("healthy") / "run", steps=100).root
-
-
-@pytest.fixture
-def run(healthy: Path, tmp_path: Path) -> RunFolder:
-    shutil.copytree(healthy, tmp_path / "run")
-    return RunFolder(tmp_path / "run")
-
-
-def both(*changes: Change) -> Change:
-    def change(run: RunFolder) -> None:
-        for one in changes:
-            one(run)
-
-    return change
 
 
 def loss(at: Callable[[int], float | None]) -> Change:
@@ -46,26 +32,6 @@ def loss(at: Callable[[int], float | None]) -> Change:
 
 def held_out(at: Callable[[int], float]) -> Change:
     return lambda run: rewrite_validation(run, at)
-
-
-def in_train(**values: Any) -> Change:
-    return lambda run: edit(run.train_result, lambda v: v.update(values))
-
-
-def in_sft(**values: Any) -> Change:
-    return lambda run: edit(run.validation, lambda v: v["sft"].update(values))
-
-
-def in_rates(**values: Any) -> Change:
-    return lambda run: edit(run.validation, lambda v: v["sft"]["rates"].update(values))
-
-
-def in_ledger(**values: Any) -> Change:
-    return lambda run: edit(run.data_report, lambda v: v["ledger"].update(values))
-
-
-def in_data(**values: Any) -> Change:
-    return lambda run: edit(run.data_report, lambda v: v.update(values))
 
 
 def kinds(*missing: str) -> Change:

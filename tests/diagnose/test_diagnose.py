@@ -2,31 +2,19 @@
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gate.example_run import edit, write_run
-from tests.gate.test_gate import drop_rates, forgotten
+from tests.gate.changes import drop_rates, forgotten
+from tests.gate.example_run import edit
 
 from sftprep.diagnose import CASES, Diagnosis, apply_patch, diagnose, diagnosis_lines
 from sftprep.errors import RecipeError
 from sftprep.recipe import load_recipe
 from sftprep.records import to_json
 from sftprep.store.run import RunFolder
-
-
-@pytest.fixture(scope="module")
-def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("healthy") / "run", steps=100).root
-
-
-@pytest.fixture
-def run(healthy: Path, tmp_path: Path) -> RunFolder:
-    shutil.copytree(healthy, tmp_path / "run")
-    return RunFolder(tmp_path / "run")
 
 
 def rewrite_steps(run: RunFolder, loss: Callable[[int], float | None]) -> None:

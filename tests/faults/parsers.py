@@ -43,7 +43,7 @@ def json_file(content: bytes, folder: Path) -> object:
 
 def log(content: bytes, folder: Path) -> object:
     """steps.jsonl."""
-    from sftprep.gate.evidence import read_steps
+    from sftprep.gate.step_log import read_steps
 
     return read_steps(_file(folder, "steps.jsonl", content))
 

@@ -1,46 +1,39 @@
 """Every rule: a run that passes, fails, has no measurement, and holds NaN."""
 
-import gzip
 import json
 import math
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gate.example_run import edit, paired_hits, write_items, write_run
-from tests.gate.example_run import items_of as items
+from tests.gate.changes import (
+    Change,
+    changed_weights,
+    drop_rates,
+    forgotten,
+    in_data,
+    in_following,
+    in_ledger,
+    in_mmlu,
+    in_rates,
+    in_save,
+    in_sft,
+    in_train,
+    no_base,
+    no_base_benchmarks,
+    no_manifest,
+    red_flag,
+    unscored_items,
+    without,
+)
+from tests.gate.example_run import edit, write_run
+from tests.gate.judging import recipe_of, verdict_of
 
 from sftprep.gate import GATE_RULES, Evidence, judge, judged, load_evidence
-from sftprep.recipe import load_recipe
-from sftprep.recipe.sections import Recipe
-from sftprep.records import GateResult, Verdict, from_dict
+from sftprep.records import GateResult, from_dict
 from sftprep.store.durable import read_json
 from sftprep.store.run import RunFolder
-
-Change = Callable[[RunFolder], None]
-
-
-@pytest.fixture(scope="module")
-def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("healthy") / "run", steps=60).root
-
-
-@pytest.fixture
-def run(healthy: Path, tmp_path: Path) -> RunFolder:
-    shutil.copytree(healthy, tmp_path / "run")
-    return RunFolder(tmp_path / "run")
-
-
-def recipe_of(run: RunFolder, *overrides: str) -> Recipe:
-    return load_recipe(run.recipe, overrides).recipe
-
-
-def verdict_of(run: RunFolder, rule: str, *overrides: str) -> Verdict:
-    result = judge(recipe_of(run, *overrides), run)
-    return next(v for v in result.rules if v.rule == rule)
 
 
 def test_a_healthy_run_passes_every_rule(run: RunFolder) -> None:
@@ -52,84 +45,6 @@ def test_a_healthy_run_passes_every_rule(run: RunFolder) -> None:
 def test_the_verdict_is_written_as_it_is_returned(run: RunFolder) -> None:
     result = judge(recipe_of(run), run)
     assert from_dict(GateResult, read_json(run.gate)) == result
-
-
-def in_train(**values: Any) -> Change:
-    return lambda run: edit(run.train_result, lambda v: v.update(values))
-
-
-def in_sft(**values: Any) -> Change:
-    return lambda run: edit(run.validation, lambda v: v["sft"].update(values))
-
-
-def in_following(**values: Any) -> Change:
-    return lambda run: edit(
-        run.validation, lambda v: v["sft"]["instruction_following"].update(values)
-    )
-
-
-def in_rates(**values: Any) -> Change:
-    return lambda run: edit(run.validation, lambda v: v["sft"]["rates"].update(values))
-
-
-def in_mmlu(**values: Any) -> Change:
-    return lambda run: edit(
-        run.benchmarks / "mmlu.json", lambda v: v["metrics"]["acc"].update(values)
-    )
-
-
-def in_save(**values: Any) -> Change:
-    return lambda run: edit(run.root / "save.json", lambda v: v.update(values))
-
-
-def in_data(**values: Any) -> Change:
-    return lambda run: edit(run.data_report, lambda v: v.update(values))
-
-
-def kept(rows: int) -> Change:
-    return lambda run: edit(run.data_report, lambda v: v["ledger"].update(kept=rows))
-
-
-def without(*parts: str) -> Change:
-    return lambda run: run.root.joinpath(*parts).unlink()
-
-
-def no_base(run: RunFolder) -> None:
-    edit(run.validation, lambda v: v.update(base=None))
-
-
-def no_base_benchmarks(run: RunFolder) -> None:
-    for path in (run.benchmarks / "base").iterdir():
-        path.unlink()
-
-
-def forgotten(run: RunFolder) -> None:
-    """The base model was far better on MMLU: 60% against 46%."""
-    before, _ = paired_hits(800, 0.60, 0.60, 3)
-    write_items(run.benchmarks / "base" / "mmlu.items.jsonl.gz", items("mmlu", before, "acc"))
-    edit(run.benchmarks / "base" / "mmlu.json", lambda v: v["metrics"]["acc"].update(value=0.6))
-
-
-def unscored_items(run: RunFolder) -> None:
-    edit(run.benchmarks / "mmlu.json", lambda v: v["outcomes"].update(error=3))
-
-
-def changed_weights(run: RunFolder) -> None:
-    (run.baseline / "model.safetensors").write_bytes(b"Weights")
-
-
-def no_manifest(run: RunFolder) -> None:
-    (run.baseline / "MANIFEST.json").unlink()
-
-
-def drop_rates(run: RunFolder) -> None:
-    edit(run.validation, lambda v: v["sft"].update(rates={}))
-
-
-def red_flag(run: RunFolder) -> None:
-    flag = {"id": "loss_not_finite", "step": 9, "evidence": "loss is NaN", "cause": "c",
-            "remedy": "halve the rate", "action": "stop"}  # fmt: skip
-    edit(run.train_result, lambda v: v.update(flags=[flag]))
 
 
 CASES: dict[str, list[tuple[Change, str]]] = {
@@ -216,8 +131,8 @@ CASES: dict[str, list[tuple[Change, str]]] = {
         (without("save.json"), "missing"),
     ],
     "data_sufficient": [
-        (kept(1000), "pass"),
-        (kept(999), "fail"),
+        (in_ledger(kept=1000), "pass"),
+        (in_ledger(kept=999), "fail"),
         (in_data(unique_prompts=999), "fail"),
         (without("data", "report.json"), "missing"),
     ],
@@ -296,13 +211,13 @@ def test_every_rule_has_a_failing_and_a_missing_case() -> None:
 def test_missing_makes_it_undecidable_and_fail_wins(run: RunFolder) -> None:
     without("benchmarks", "gsm8k.json")(run)
     assert judge(recipe_of(run), run).verdict == "undecidable"
-    kept(3)(run)
+    in_ledger(kept=3)(run)
     assert judge(recipe_of(run), run).verdict == "fail"
 
 
 @pytest.mark.parametrize(
     ("change", "code"),
-    [(None, 0), (kept(3), 1), (without("benchmarks", "gsm8k.json"), 3)],
+    [(None, 0), (in_ledger(kept=3), 1), (without("benchmarks", "gsm8k.json"), 3)],
 )
 def test_the_exit_code_is_the_verdict(
     run: RunFolder, change: Change | None, code: int, capsys: pytest.CaptureFixture[str]
@@ -336,108 +251,6 @@ def test_no_rules_at_all_are_not_a_pass(run: RunFolder) -> None:
     assert judge(recipe_of(run), run, {}).verdict == "undecidable"
 
 
-def test_a_subset_is_named_and_accepted_only_when_asked(run: RunFolder) -> None:
-    in_mmlu(complete=False, n=100, n_total=14042)(run)
-    assert "mmlu: a subset (100 of 14042 items)" in verdict_of(run, "benchmarks_recorded").why
-    allowed = verdict_of(run, "benchmarks_recorded", "gate.allow_subsets=true")
-    assert allowed.status == "pass"
-    assert "mmlu: a subset, 100 of 14042 items" in allowed.why
-
-
-def test_a_benchmark_at_chance_is_said_to_be(run: RunFolder) -> None:
-    in_mmlu(value=0.26, ci95=[0.22, 0.30])(run)
-    assert verdict_of(run, "benchmarks_recorded").why.startswith("mmlu: at chance (25.0%); ")
-
-
-def test_only_required_benchmarks_count_when_they_are_listed(run: RunFolder) -> None:
-    without("benchmarks", "gsm8k.json")(run)
-    found = verdict_of(run, "benchmarks_recorded", "gate.require_benchmarks=[mmlu]")
-    assert found.status == "pass"
-
-
-def test_a_pass_says_what_loss_it_cannot_exclude(run: RunFolder) -> None:
-    why = verdict_of(run, "no_forgetting").why
-    assert why == "no significant loss against the base model"  # every bound is above 0
-    for folder in (run.benchmarks, run.benchmarks / "base"):
-        write_items(folder / "mmlu.items.jsonl.gz", items("mmlu", [True] * 8, "acc"))
-    # one-sided 95% bound at 0 flips of 8: z^2 / (8 + z^2) with z = 1.645
-    assert verdict_of(run, "no_forgetting").why.endswith(
-        "; not excluded: 25.3 points on mmlu (n 8)"
-    )
-
-
-def test_a_tolerated_loss_is_no_forgetting(run: RunFolder) -> None:
-    forgotten(run)
-    assert verdict_of(run, "no_forgetting", "gate.max_forgetting=0.13").status == "fail"
-    found = verdict_of(run, "no_forgetting", "gate.max_forgetting=0.15")
-    assert found.status == "pass"
-    assert "by more than 15 points" in found.required
-
-
-def write_outcomes(run: RunFolder, sft: int, base: int, swaps: int) -> None:
-    """500 prompts: `sft` and `base` of them followed; `swaps` that only the base model follows."""
-    rows = [
-        {"id": str(n), "nll": None, "tokens": None, "base_nll": None, "correct": n < sft,
-         "base_correct": n < base - swaps or n >= 500 - swaps}
-        for n in range(500)
-    ]  # fmt: skip
-    with gzip.open(run.root / "validation.items.jsonl.gz", "wt", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(row) + "\n" for row in rows)
-    for side, hits in (("sft", sft), ("base", base)):
-        edit(
-            run.validation,
-            lambda v, s=side, h=hits: v[s]["instruction_following"].update(  # type: ignore[misc]
-                value=h / 500
-            ),
-        )
-
-
-def test_instruction_following_is_paired_when_the_prompts_were_kept(run: RunFolder) -> None:
-    # 10 of 500 more: too few for two separate shares, clear when no prompt got worse (p = 2^-11)
-    write_outcomes(run, sft=310, base=300, swaps=0)
-    found = verdict_of(run, "instruction_following")
-    assert (found.status, found.why) == (
-        "pass",
-        "above base, one-sided p < 0.001 (500 paired prompts)",
-    )
-    (run.root / "validation.items.jsonl.gz").unlink()
-    assert verdict_of(run, "instruction_following").status == "fail"
-
-
-def test_a_gain_within_the_flips_of_the_prompts_is_not_above_base(run: RunFolder) -> None:
-    write_outcomes(run, sft=310, base=305, swaps=100)  # 105 better, 100 worse
-    found = verdict_of(run, "instruction_following")
-    assert found.status == "fail"
-    assert found.why.startswith("not above base beyond chance")
-
-
-def test_damaged_rows_make_instruction_following_missing(run: RunFolder) -> None:
-    (run.root / "validation.items.jsonl.gz").write_bytes(b"torn")
-    found = verdict_of(run, "instruction_following")
-    assert found.status == "missing"
-    assert "truncated or not gzip" in found.why
-
-
-def test_a_score_below_its_typical_range_is_said_with_where_to_look(run: RunFolder) -> None:
-    in_mmlu(value=0.29, ci95=[0.26, 0.32])(run)  # the base model has 42%, typical is 30-70%
-    assert verdict_of(run, "benchmarks_recorded").why == (
-        "mmlu: 29.0% is below the typical 30%-70%; the base model has 42.0%: review the data and "
-        "the learning rate"
-    )
-    edit(run.benchmarks / "base" / "mmlu.json",
-         lambda v: v["metrics"]["acc"].update(value=0.285, ci95=[0.25, 0.31]))  # fmt: skip
-    assert verdict_of(run, "benchmarks_recorded").why.endswith(
-        "the base model has 28.5%: review the choice of model.base"
-    )
-
-
-def test_forgetting_names_the_benchmark_and_its_loss(run: RunFolder) -> None:
-    forgotten(run)
-    found = verdict_of(run, "no_forgetting")
-    assert found.why.startswith("mmlu -14.0 points (p < 0.001)")
-    assert "learning_rate" in found.remedy
-
-
 def test_the_perplexity_remedy_reads_the_curve(run: RunFolder) -> None:
     in_sft(perplexity=25.0)(run)
     lines = run.steps.read_text().splitlines()
@@ -454,11 +267,11 @@ def test_the_training_remedy_is_that_of_its_red_flag(run: RunFolder) -> None:
 
 
 def test_a_step_written_twice_counts_once_and_null_is_nan(run: RunFolder) -> None:
-    from sftprep.gate.evidence import read_steps
+    from sftprep.gate.step_log import read_steps
 
-    first = run.steps.read_text().splitlines()[0]
+    last = run.steps.read_text().splitlines()[-1]
     with run.steps.open("a") as out:
-        out.write(first.replace('"grad_norm": ', '"grad_norm": null, "was": ') + "\n")
-    steps = read_steps(run.steps)
+        out.write(last.replace('"grad_norm": ', '"grad_norm": null, "was": ') + "\n")
+    steps = read_steps(run.steps).kept
     assert [step.step for step in steps] == list(range(1, 61))
-    assert math.isnan(steps[0].grad_norm) is True
+    assert math.isnan(steps[-1].grad_norm) is True

@@ -43,12 +43,13 @@ def mcnemar_mid_p(worse: int, better: int) -> float:
     Returns 1.0 when no item flipped: there is no evidence of a loss.
     Source: Fagerland, Lydersen, Laake 2013, doi:10.1186/1471-2288-13-91.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtrc  # the binomial tail; scipy.stats would take half a second
 
     flips = worse + better
     if flips == 0:
         return 1.0
-    return float(binom.sf(worse, flips, 0.5) + 0.5 * binom.pmf(worse, flips, 0.5))
+    at_least = bdtrc(worse - 1, flips, 0.5) if worse else 1.0
+    return float((bdtrc(worse, flips, 0.5) + at_least) / 2)
 
 
 def tango_interval(better: int, worse: int, n: int, confidence: float) -> tuple[float, float]:
@@ -148,10 +149,11 @@ def graded_effect(
     ).pvalue
     residuals = (values - change * counts) / counts.mean()
     spread = float(residuals.std(ddof=1)) if n > 1 else 0.0
+    interval, lower = _graded_bounds(values, counts, confidence)
     return Effect(
         change=change,
-        interval=_graded_interval(values, counts, confidence),
-        lower=_graded_interval(values, counts, 2 * confidence - 1)[0],
+        interval=interval,
+        lower=lower,
         p_worse=float(p_worse),
         detectable=(z_alpha + z_beta) * spread / math.sqrt(n) if spread > 0 else None,
         n=n,
@@ -167,26 +169,36 @@ def _ratio(values: Any, counts: Any, axis: int) -> Any:
     return values.sum(axis=axis) / counts.sum(axis=axis)
 
 
-def _graded_interval(values: Any, counts: Any, confidence: float) -> tuple[float, float]:
+def _graded_bounds(
+    values: Any, counts: Any, confidence: float
+) -> tuple[tuple[float, float], float]:
+    """Two-sided interval and one-sided lower bound, from the same bootstrap draws."""
     import numpy as np
     from scipy.stats import bootstrap
 
-    rates = values / counts
+    rates, one_sided = values / counts, 2 * confidence - 1
     if np.ptp(rates) == 0:
         low, high = tango_interval(0, 0, len(values), confidence)
-        return (float(rates[0]) + low, float(rates[0]) + high)
-    found = bootstrap(
-        (values, counts),
-        _ratio,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=max(1, (1 << 20) // len(values)),
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(RANDOM_SEED),
-    ).confidence_interval
-    return (float(found.low), float(found.high))
+        bound = tango_interval(0, 0, len(values), one_sided)[0]
+        return (float(rates[0]) + low, float(rates[0]) + high), float(rates[0]) + bound
+
+    def level(share: float, drawn: Any = None) -> Any:
+        return bootstrap(
+            (values, counts),
+            _ratio,
+            paired=True,
+            vectorized=True,
+            n_resamples=0 if drawn else RESAMPLES,
+            batch=max(1, (1 << 20) // len(values)),
+            confidence_level=share,
+            method="percentile",
+            rng=np.random.default_rng(RANDOM_SEED),
+            bootstrap_result=drawn,
+        )
+
+    drawn = level(confidence)
+    low, high = drawn.confidence_interval
+    return (float(low), float(high)), float(level(one_sided, drawn).confidence_interval.low)
 
 
 def unpaired_effect(

@@ -1,4 +1,4 @@
-"""What a loss history shows: drift, spikes, restlessness, and what warm-up says about the rate.
+"""What a loss history shows: drift, restlessness, and what warm-up says about the rate.
 
 All losses in nats per supervised token. Thresholds are chosen, not fitted, and stand here once.
 """
@@ -9,20 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, stdev
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sftprep.records import StepRecord
 
 SMALLEST_DROP_NATS = 0.02
 """A fall of the training loss below this is called flat."""
 MINIMUM_STEPS = 10
-WINDOW = 50
-"""Steps that a spike is compared with."""
-CHUNK = 20_000  # windows at a time: 8 MB of losses
-SPIKE_NATS = 0.5
-SPIKE_DEVIATIONS = 6.0
-"""A spike lies above the median of the steps before by half a nat and six robust deviations."""
 SPIKE_SHARE = 0.01
 """Share of spikes from which a run counts as unstable rather than as having met an odd batch."""
 OSCILLATION = 0.15
@@ -62,40 +53,6 @@ def drift(steps: Sequence[StepRecord]) -> Drift | None:
         return Drift(fmean(first), math.nan, math.nan)
     error = math.hypot(stdev(first), stdev(last)) / math.sqrt(size)
     return Drift(fmean(first), fmean(last), error)
-
-
-def spikes(steps: Sequence[StepRecord]) -> list[int]:
-    """Steps whose finite loss is far above the steps just before them."""
-    losses = np.array([step.loss_nats for step in steps], dtype=np.float64)
-    known = np.where(np.isfinite(losses), losses, np.inf)
-    found: list[int] = []
-    for place in range(MINIMUM_STEPS, min(WINDOW, len(known))):
-        found += [place] if known[place] > _limits(known[None, :place])[0] else []
-    if len(known) > WINDOW:
-        windows = np.lib.stride_tricks.sliding_window_view(known, WINDOW)[:-1]
-        for first in range(0, len(windows), CHUNK):
-            limits = _limits(windows[first : first + CHUNK])
-            after = known[first + WINDOW : first + WINDOW + len(limits)]
-            found += (np.flatnonzero(after > limits) + first + WINDOW).tolist()
-    return [steps[place].step for place in found if math.isfinite(losses[place])]
-
-
-def _limits(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The height from which the step after each window is a spike; infinite beside a gap."""
-    middle = np.median(windows, axis=1)
-    finite = np.where(np.isfinite(middle), middle, 0.0)
-    spread = 1.4826 * np.median(np.abs(windows - finite[:, None]), axis=1)
-    height = np.maximum(SPIKE_DEVIATIONS * spread, SPIKE_NATS)
-    return np.asarray(np.where(np.isfinite(middle), middle + height, np.inf))
-
-
-def not_finite(steps: Sequence[StepRecord]) -> list[int]:
-    """Steps whose loss or gradient is NaN or infinite."""
-    return [
-        step.step
-        for step in steps
-        if not (math.isfinite(step.loss_nats) and math.isfinite(step.grad_norm))
-    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from sftprep.diagnose.curves import SPIKE_SHARE, drift, not_finite, rate_where_loss_rose, spikes
+from sftprep.diagnose.curves import SPIKE_SHARE, drift, rate_where_loss_rose
 from sftprep.diagnose.records import Finding
 from sftprep.diagnose.training import flagged, stopped
 from sftprep.gate.evidence import Evidence
@@ -16,18 +16,26 @@ MANY_ROWS = 128
 
 def _wild(evidence: Evidence) -> str:
     """Why larger steps are out of the question, or an empty text when the curve is calm."""
-    found, steps = drift(evidence.steps), evidence.steps
+    log = evidence.steps
+    found = drift(log.kept)
     if found is not None and math.isfinite(found.last) and found.rose:
         return "the loss rises"
-    if not_finite(steps):
+    if log.unfinished.count:
         return "the loss or a gradient is not finite"
-    return "the loss jumps" if len(spikes(steps)) > SPIKE_SHARE * len(steps) else ""
+    return "the loss jumps" if log.spikes.count > SPIKE_SHARE * log.total else ""
+
+
+def _broken_at_once(evidence: Evidence) -> int | None:
+    """The first step when it was not finite: no update had been made yet."""
+    log = evidence.steps
+    at_once = log.unfinished.first[:1] == tuple(step.step for step in log.kept[:1])
+    return log.kept[0].step if log.kept and at_once else None
 
 
 def _gentler(recipe: Recipe, evidence: Evidence) -> tuple[str, dict[str, Any]]:
     """Half the rate, or half of where the warm-up began to hurt, and twice the warm-up."""
     rate, warmup = recipe.training.learning_rate, recipe.training.warmup_steps
-    hurt = rate_where_loss_rose(evidence.steps, warmup)
+    hurt = rate_where_loss_rose(evidence.steps.kept, warmup)
     lower = float(f"{min(rate, hurt or rate) / 2:.3g}")
     change = f"lower training.learning_rate from {rate:g} to {lower:g} and double the warm-up"
     if hurt is not None:
@@ -40,9 +48,9 @@ def rate_too_high(recipe: Recipe, evidence: Evidence) -> Finding:
     """Large steps: the loss rises, jumps or becomes NaN."""
     cause, why = "learning_rate_too_high", _wild(evidence)
     stops = flagged(evidence, "gradients_exploding", "loss_not_finite") or stopped(evidence)
-    broken = not_finite(evidence.steps)
-    if broken and broken[0] == evidence.steps[0].step:
-        text = f"not finite at the first step ({broken[0]}): no rate had acted yet"
+    broken = _broken_at_once(evidence)
+    if broken is not None:
+        text = f"not finite at the first step ({broken}): no rate had acted yet"
         return Finding("", cause, "ruled_out", text, "high")
     if not why and not stops:
         text = "no rise, no spike, no NaN in the training loss"
@@ -98,11 +106,11 @@ def rate_too_high_for_batch(recipe: Recipe, evidence: Evidence) -> Finding:
 
 def broken_weights_or_precision(recipe: Recipe, evidence: Evidence) -> Finding:
     """NaN before the first update: the weights, the row or the number format."""
-    cause, broken = "weights_or_precision", not_finite(evidence.steps)
-    if not broken or broken[0] != evidence.steps[0].step:
+    cause, broken = "weights_or_precision", _broken_at_once(evidence)
+    if broken is None:
         text = "the first steps were finite"
         return Finding("", cause, "ruled_out", text, "high")
-    text = f"loss or gradient not finite at the first step ({broken[0]})"
+    text = f"loss or gradient not finite at the first step ({broken})"
     change = "use training.precision: fp32 to rule the number format out; verify model.base"
     patch = {} if recipe.training.precision == "fp32" else {"training.precision": "fp32"}
     return Finding("", cause, "found", text, "high", change, patch)
@@ -110,12 +118,15 @@ def broken_weights_or_precision(recipe: Recipe, evidence: Evidence) -> Finding:
 
 def odd_batches(recipe: Recipe, evidence: Evidence) -> Finding:
     """A few spikes from which the loss recovers point at single rows."""
-    cause, found, steps = "odd_batches", spikes(evidence.steps), evidence.steps
-    many = len(found) > SPIKE_SHARE * len(steps)
-    if not found or many or not_finite(steps):
-        text = "no isolated spike" if not found else "too many for single rows"
+    cause, log = "odd_batches", evidence.steps
+    found = log.spikes
+    many = found.count > SPIKE_SHARE * log.total
+    if not found.count or many or log.unfinished.count:
+        text = "no isolated spike" if not found.count else (
+            "too many for single rows" if many else "not spikes alone: steps are not finite"
+        )  # fmt: skip
         return Finding("", cause, "ruled_out", text, "low")
-    places = ", ".join(map(str, found[:3]))
+    places = ", ".join(map(str, found.first[:3]))
     text = f"isolated spikes at step {places}, and the loss recovered"
     change = "look at the rows of these steps (events.jsonl, train/flags.jsonl)"
     return Finding("", cause, "found", text, "medium", change)

@@ -2,7 +2,7 @@
 
 import math
 
-from sftprep.diagnose.curves import SPIKE_SHARE, drift, noise, not_finite, spikes
+from sftprep.diagnose.curves import SPIKE_SHARE, drift, noise
 from sftprep.diagnose.records import Finding, Symptom, present
 from sftprep.errors import SftprepError
 from sftprep.gate.evidence import Evidence
@@ -71,9 +71,9 @@ def broken_start(recipe: Recipe, evidence: Evidence) -> Finding:
 
 def loss_flat(recipe: Recipe, evidence: Evidence) -> Symptom:
     """Training loss flat or rising from start to end."""
-    found = drift(evidence.steps)
+    found = drift(evidence.steps.kept)
     if found is None:
-        return present("loss_not_decreasing", None, f"{len(evidence.steps)} steps recorded")
+        return present("loss_not_decreasing", None, f"{evidence.steps.total} steps recorded")
     text = f"mean loss {found.first:.3f} in the first tenth, {found.last:.3f} in the last"
     text += flagged(evidence, "loss_not_decreasing")
     return present("loss_not_decreasing", not found.fell, text)
@@ -117,7 +117,7 @@ def trained_too_long(recipe: Recipe, evidence: Evidence) -> Finding:
     cause, curve = "training_too_long", validation_curve(evidence.steps)
     best, last = min(curve, key=lambda point: point[1])[0], curve[-1][0]
     text = f"best at step {best} of {last} (rise above {OVERFIT_NATS:g} nats since)"
-    after = drift([step for step in evidence.steps if step.step >= best])
+    after = drift([step for step in evidence.steps.kept if step.step >= best])
     if after is not None and after.rose:
         text += ", but the training loss rose too: not learned by heart"
         return Finding("", cause, "ruled_out", text, "medium")
@@ -184,9 +184,9 @@ def trained_parameters(evidence: Evidence) -> int | None:
 
 def loss_oscillating(recipe: Recipe, evidence: Evidence) -> Symptom:
     """Training loss jumps from step to step by more than it gained."""
-    found = noise(evidence.steps)
+    found = noise(evidence.steps.kept)
     if found is None:
-        return present("loss_oscillating", None, f"{len(evidence.steps)} steps recorded")
+        return present("loss_oscillating", None, f"{evidence.steps.total} steps recorded")
     text = (
         f"noise of {found.jump:.3f} nats from step to step (second half), mean loss "
         f"{found.level:.3f}, {found.gain:.3f} below the first steps"
@@ -197,13 +197,14 @@ def loss_oscillating(recipe: Recipe, evidence: Evidence) -> Symptom:
 
 def training_unstable(recipe: Recipe, evidence: Evidence) -> Symptom:
     """Spikes, NaN, or a stop by a red flag."""
-    if not evidence.steps and not evidence.flags and not evidence.train:
+    log = evidence.steps
+    if not log.total and not evidence.flags and not evidence.train:
         return present("training_unstable", None, "no steps recorded")
-    jumps, broken = spikes(evidence.steps), not_finite(evidence.steps)
-    text = f"{len(jumps)} spikes, {len(broken)} steps not finite, of {len(evidence.steps)}"
+    jumps, broken = log.spikes.count, log.unfinished.count
+    text = f"{jumps} spikes, {broken} steps not finite, of {log.total}"
     text += flagged(evidence, "gradients_exploding", "loss_spike")
     ended = stopped(evidence)
-    many = len(jumps) > SPIKE_SHARE * len(evidence.steps)
+    many = jumps > SPIKE_SHARE * log.total
     return present("training_unstable", bool(ended or broken or many), text + ended)
 
 

@@ -141,6 +141,8 @@ def forgotten(recipe: Recipe, evidence: Evidence, confidence: float) -> dict[str
 
 
 def _lost(effects: Mapping[str, Effect], confidence: float, tolerated: float) -> dict[str, float]:
+    if all(effect.p_worse > 1 - confidence for effect in effects.values()):
+        return {}  # the correction only raises p-values
     adjusted = zip(effects, holm([e.p_worse for e in effects.values()]), strict=True)
     return {
         name: p

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +16,11 @@ from sftprep.comparison.items import (
 )
 from sftprep.comparison.sources import benchmark_results, record_of
 from sftprep.errors import CorruptError, SftprepError
+from sftprep.gate.step_log import StepLog, read_steps
 from sftprep.records import (
     BenchmarkResult,
     DataReport,
     RedFlag,
-    StepRecord,
     TrainResult,
     ValidationResult,
     from_dict,
@@ -49,7 +49,7 @@ class Evidence:
     run: RunFolder
     data: DataReport | None = None
     train: TrainResult | None = None
-    steps: tuple[StepRecord, ...] = ()
+    steps: StepLog = field(default_factory=StepLog)
     flags: tuple[RedFlag, ...] = ()
     validation: ValidationResult | None = None
     benchmarks: Mapping[str, BenchmarkResult] = field(default_factory=dict)
@@ -114,7 +114,7 @@ def load_evidence(run: RunFolder, *, verify_checkpoint: bool = True) -> Evidence
         train=read(
             "train", run.train_result, lambda: record_of(TrainResult, run.train_result), None
         ),
-        steps=read("steps", run.steps, lambda: read_steps(run.steps), ()),
+        steps=read("steps", run.steps, lambda: read_steps(run.steps), StepLog()),
         flags=read("flags", run.flags, lambda: read_flags(run.flags), ()),
         validation=read(
             "validation", run.validation, lambda: record_of(ValidationResult, run.validation), None
@@ -148,41 +148,6 @@ def read_flags(path: Path) -> tuple[RedFlag, ...]:
         return tuple(from_dict(RedFlag, row) for row in read_jsonl(path))
     except (ValueError, TypeError) as error:
         raise CorruptError(f"{path}: a line is not a red flag record.") from error
-
-
-def read_steps(path: Path) -> tuple[StepRecord, ...]:
-    """Steps in order; a step written again after a resume replaces the earlier one.
-
-    A loss, gradient or rate that was recorded as null (JSON has no NaN) becomes NaN.
-
-    Raises:
-        CorruptError: a line has no step number or holds a text for a number.
-    """
-    steps: dict[int, StepRecord] = {}
-    for row in read_jsonl(path):
-        try:
-            step = _step(row)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise CorruptError(f"{path}: a line is not a step record ({error}).") from error
-        steps[step.step] = step
-    return tuple(steps[number] for number in sorted(steps))
-
-
-STEP_FIELDS = tuple(item.name for item in fields(StepRecord))
-# Fields with a default came later or are not measured at every step: older logs lack them.
-OPTIONAL_STEP_FIELDS = tuple(item.name for item in fields(StepRecord) if item.default is None)
-COUNTS = ("step", "tokens_supervised", "tokens_real", "tokens_padding")
-
-
-def _step(row: Mapping[str, Any]) -> StepRecord:
-    values: dict[str, Any] = {}
-    for name in STEP_FIELDS:
-        value = row.get(name) if name in OPTIONAL_STEP_FIELDS else row[name]
-        if value is None:
-            values[name] = None if name in OPTIONAL_STEP_FIELDS else math.nan
-        else:
-            values[name] = int(value) if name in COUNTS else float(value)
-    return StepRecord(**values)
 
 
 def _read_checkpoint(run: RunFolder, verify: bool) -> SavedCheckpoint:

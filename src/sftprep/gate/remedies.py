@@ -5,12 +5,12 @@ or more training, low benchmarks for another model or data, an unstable run for 
 rate or batch size.
 """
 
-import math
 from collections.abc import Sequence
 
 from sftprep.gate.evidence import Evidence
+from sftprep.gate.step_log import StepLog
 from sftprep.recipe.sections import Recipe
-from sftprep.records import Metric, StepRecord
+from sftprep.records import Metric
 
 OVERFIT_NATS = 0.02
 """Rise of the held-out loss above its minimum from which a run counts as trained too long."""
@@ -20,19 +20,19 @@ HIGH_REJECTION = 0.2
 """Share of rejected rows from which the data itself deserves a look."""
 
 
-def validation_curve(steps: Sequence[StepRecord]) -> list[tuple[int, float]]:
+def validation_curve(steps: StepLog) -> list[tuple[int, float]]:
     """(step, held-out loss in nats) wherever it was measured and finite."""
-    found = [(s.step, s.validation_loss_nats) for s in steps]
-    return [(step, loss) for step, loss in found if loss is not None and math.isfinite(loss)]
+    found = [(step.step, step.validation_loss_nats) for step in steps.validated]
+    return [(step, loss) for step, loss in found if loss is not None]
 
 
-def overfitted(steps: Sequence[StepRecord]) -> bool:
+def overfitted(steps: StepLog) -> bool:
     """Whether the held-out loss ended clearly above its minimum."""
     curve = validation_curve(steps)
     return len(curve) >= 3 and curve[-1][1] - min(loss for _, loss in curve) > OVERFIT_NATS
 
 
-def still_falling(steps: Sequence[StepRecord]) -> bool:
+def still_falling(steps: StepLog) -> bool:
     """Whether the last validation is the best one, by more than noise."""
     curve = validation_curve(steps)
     return len(curve) >= 2 and curve[-2][1] - curve[-1][1] > STILL_FALLING_NATS

@@ -17,7 +17,7 @@ def cost_section(found: Gathered) -> dict[str, Any] | None:
         return None
     time, actual = _table(plan.get("time")), _table(plan.get("actual"))
     memory, volume = _table(plan.get("memory")), _table(plan.get("volume"))
-    peak = max((s.memory_bytes or 0 for s in found.evidence.steps), default=0)
+    peak = found.evidence.steps.peak_memory_bytes
     rows = [
         ("training time", _span(time), _hours(actual.get("seconds"))),
         ("tokens per second", _count(time.get("tokens_per_second")),

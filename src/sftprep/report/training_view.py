@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from sftprep.gate.step_log import StepLog
 from sftprep.records import RedFlag, StepRecord
 from sftprep.report import charts
 from sftprep.report.gathered import Gathered
@@ -17,16 +18,17 @@ def training_section(found: Gathered) -> dict[str, Any] | None:
     """Curves, red flags and a table of about twenty steps; None when nothing was trained."""
     evidence = found.evidence
     flags = evidence.train.flags if evidence.train and evidence.train.flags else evidence.flags
-    if evidence.train is None and not evidence.steps:
+    log = evidence.steps
+    if evidence.train is None and not log.total:
         return None
     return {
         "result": evidence.train,
         "lead": _lead(found),
-        "charts": curves(evidence.steps, flags, _best_step(found)) if evidence.steps else [],
+        "charts": curves(log, flags, _best_step(found)) if log.total else [],
         "flags": list(enumerate(flags, start=1)),
-        "table": _table(evidence.steps),
-        "steps": len(evidence.steps),
-        "bad": sum(not math.isfinite(s.loss_nats) for s in evidence.steps),
+        "table": _table(log),
+        "steps": log.total,
+        "bad": log.bad_losses,
     }
 
 
@@ -48,9 +50,7 @@ def _lead(found: Gathered) -> str:
     return " ".join(parts)
 
 
-def curves(
-    steps: Sequence[StepRecord], flags: Sequence[RedFlag], best: int | None = None
-) -> list[dict[str, Any]]:
+def curves(log: StepLog, flags: Sequence[RedFlag], best: int | None = None) -> list[dict[str, Any]]:
     """Loss, learning rate, gradient norm and throughput over optimiser steps.
 
     Args:
@@ -63,9 +63,11 @@ def curves(
     stars = (
         [] if best is None else [charts.Mark(float(best), f"best held-out, step {best}", "best")]
     )
+    steps = log.drawn()
     loss = [(float(s.step), s.loss_nats) for s in steps]
-    held = [(float(s.step), v) for s in steps if (v := s.validation_loss_nats) is not None]
-    smoothed = smooth(loss, half_life=max(len(loss) / 150, 1.0))
+    held = [(float(s.step), s.validation_loss_nats or math.nan) for s in log.validated]
+    evenly = [(float(s.step), s.loss_nats) for s in log.kept]
+    smoothed = smooth(evenly, half_life=max(len(evenly) / 150, 1.0))
     lines = [
         charts.Series("training loss", loss, "faint"),
         charts.Series("smoothed", smoothed, "sft"),
@@ -106,13 +108,14 @@ def _throughput(steps: Sequence[StepRecord]) -> list[Point]:
     return [(float(s.step), s.tokens_real / s.seconds) for s in steps if s.seconds > 0]
 
 
-def _table(steps: Sequence[StepRecord]) -> list[dict[str, str]]:
-    """Evenly spread steps, and every step with a validation when these are few."""
+def _table(log: StepLog) -> list[dict[str, str]]:
+    """Evenly spread steps, the last among them."""
+    steps = log.drawn()
     if not steps:
         return []
-    stride = max(1, len(steps) // TABLE_ROWS)
-    chosen = sorted({*range(0, len(steps), stride), len(steps) - 1})
-    return [_table_row(steps[index]) for index in chosen]
+    spread = log.kept[:: max(1, len(log.kept) // TABLE_ROWS)]
+    last = [] if spread[-1].step == steps[-1].step else [steps[-1]]
+    return [_table_row(step) for step in (*spread, *last)]
 
 
 def _table_row(step: StepRecord) -> dict[str, str]:
