@@ -1,6 +1,7 @@
 """Checks on whether the question can be understood and the answer adds to it."""
 
 import re
+from functools import lru_cache
 
 from sftprep.data.conversation import Evidence, Row
 from sftprep.data.language import language_of
@@ -31,6 +32,7 @@ _NOT_PROSE = re.compile(
 )
 
 
+_ASCII_LETTERS_AND_DIGITS = bytes(c for c in range(128) if chr(c).isalnum())
 _BARE_VERBS = frozenset(word_list("bare_verbs"))
 
 
@@ -62,8 +64,11 @@ def instruction_garbled(row: Row, threshold: float) -> Evidence | None:
     than English are exempt.
     """
     text = row.instruction[:1000]
-    if row.about_code or _NOT_PROSE.search(text):
-        return None
+    found = _garbled(text, threshold)
+    return None if found is None or row.about_code or _NOT_PROSE.search(text) else found
+
+
+def _garbled(text: str, threshold: float) -> Evidence | None:
     found = [w for w in _LATIN_WORD.findall(text) if not w.isupper()]
     bad = [w for w in found if _is_noise(w)]
     share = len(bad) / len(found) if found else 0.0
@@ -76,7 +81,7 @@ def instruction_garbled(row: Row, threshold: float) -> Evidence | None:
     ):
         return Evidence(f"no word in: {excerpt(text)}", 1.0) if threshold <= 1 else None
     bare = "".join(text.split())
-    odd = sum(not c.isalnum() and c.isascii() for c in bare)
+    odd = len(bare.encode("ascii", "ignore").translate(None, _ASCII_LETTERS_AND_DIGITS))
     if (
         len(bare) >= 8
         and odd / len(bare) >= max(threshold, 0.5)
@@ -88,6 +93,7 @@ def instruction_garbled(row: Row, threshold: float) -> Evidence | None:
     return None
 
 
+@lru_cache(maxsize=50_000)
 def _is_noise(word: str) -> bool:
     if _VOWELLESS.fullmatch(word) or _LONG_CLUSTER.search(word):
         return True

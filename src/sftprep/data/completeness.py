@@ -47,6 +47,8 @@ _PLACEHOLDER_INPUT = re.compile(
 
 
 LONGEST_PLACEHOLDER = 500  # characters
+MOST_WORDS = 10  # of a stand-in in ASCII that begins otherwise than with one of these
+_LONG_PLACEHOLDERS = frozenset(("to", "todo", "fixme", "lorem", ""))
 
 
 def _stripped(text: str) -> str:
@@ -64,6 +66,10 @@ def response_empty(row: Row, threshold: float) -> Evidence | None:
 def response_placeholder(row: Row, threshold: float) -> Evidence | None:
     """The whole answer is a stand-in (`<nooutput>`, N/A, nan, ...), never part of a longer text."""
     if len(row.response) > LONGEST_PLACEHOLDER:
+        return None
+    found = row.response_words
+    long = row.response.isascii() and len(found) > MOST_WORDS
+    if long and found[0].strip("_") not in _LONG_PLACEHOLDERS:
         return None
     answer = _stripped(row.response)
     if row.about_code and answer.lower().strip(".") in (
@@ -138,6 +144,8 @@ def hole_unfilled(row: Row, threshold: float) -> Evidence | None:
 
     An answer that is meant as a template (letters) is exempt, and questions about templates.
     """
+    if not any(sign in content for content in row.contents for sign in _HOLE_SIGNS):
+        return None
     if row.asks_for_code or _TEMPLATES.search(row.prompt):
         return None
     for message in row.example.messages:
@@ -149,6 +157,7 @@ def hole_unfilled(row: Row, threshold: float) -> Evidence | None:
     return None
 
 
+_HOLE_SIGNS = ("{", "[", "<i", "<I", "%(")  # both patterns of holes hold one of these
 _HOLE_IN_ANSWER = re.compile(
     r"\{\{\s*[A-Za-z_][\w. ]{0,40}\s*\}\}|(?<![$\w{])\{(?:name|topic|input|text|question|answer"
     r"|output)\}"

@@ -70,6 +70,11 @@ class Row:
         return frozenset(word[:4] for content in self.contents for word in words(content))
 
     @cached_property
+    def folded_prompt(self) -> str:
+        """All user turns and the separate input in lower case, for quick looks."""
+        return f"{self.prompt}\n{self.passage}".lower()
+
+    @cached_property
     def folded_answers(self) -> str:
         """Answers in lower case, for quick looks."""
         return "\n".join(self.answers).lower()

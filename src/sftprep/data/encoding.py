@@ -32,6 +32,7 @@ _ASCII_DAMAGE = re.compile(
     r"|<U\+[0-9A-F]{4}>|\w\\n\\n\w|[.!?:]\\n(?=[A-Z\d-])"
 )
 _DAMAGE_SIGNS = ("&", "\\", "=", "%", "<")  # each alternative above holds one of these
+_MARK_INSIDE = re.compile(r"\?[A-Za-z]")
 _QUESTION_MARK = re.compile(
     r"\b(?:[A-Za-z]+n\?t|(?:it|that|there|here|he|she|what|who|let)\?s|(?:they|we|you)\?(?:re|ve"
     r"|ll)|i\?(?:m|ve|ll))\b",
@@ -54,7 +55,8 @@ def encoding_damaged(row: Row, threshold: float) -> Evidence | None:
             if any(sign in message.content for sign in _DAMAGE_SIGNS):
                 about = _ABOUT_MARKUP.search(row.prompt)
                 found += [] if about else _ASCII_DAMAGE.finditer(message.content)
-            found += _QUESTION_MARK.finditer(message.content) if "?" in message.content else ()
+            if _MARK_INSIDE.search(message.content):
+                found += _QUESTION_MARK.finditer(message.content)
         score += len(found) * (1.0 if message.train else 0.5)
         if found and not shown:
             shown = excerpt(message.content, found[0].start(), found[0].end(), width=60)

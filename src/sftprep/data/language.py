@@ -125,8 +125,6 @@ def language_mismatch(row: Row, threshold: float) -> Evidence | None:
         return None
     if _clearly_english(asked) and _clearly_english(row.response_words[:400]):
         return None
-    if _exempt(row) or row.about_code:
-        return None
     given = language_of(row.response_words[:400])
     if (
         given is None
@@ -143,6 +141,8 @@ def language_mismatch(row: Row, threshold: float) -> Evidence | None:
         for part in re.split(r"[\n:\"\u201c]", row.prompt)
         if len(part) > 15
     ):
+        return None
+    if _exempt(row) or row.about_code:
         return None
     return Evidence(f"question in {language}, answer in {given}: {row.response[:100]!r}")
 

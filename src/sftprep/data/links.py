@@ -43,7 +43,7 @@ def url_made_up(row: Row, threshold: float) -> Evidence | None:
     form of an id); for a host that is neither in the question nor well known 0.5, and 0.75 when its
     name is long. Code is exempt: there a link is sample text.
     """
-    if row.about_code:
+    if not ("http" in row.folded_answers or "www." in row.folded_answers) or row.about_code:
         return None
     given = (
         row.prompt.lower()

@@ -59,9 +59,9 @@ def records_merged(row: Row, threshold: float) -> Evidence | None:
     or instruction after the answer, a record as JSON) counts for two. A question that itself shows
     the markers or asks for a dialogue or for example records is exempt.
     """
-    answer = _FENCED.sub("", row.response)
     if not any(marker in row.folded_answers for marker in _MARKER_WORDS):
         return None
+    answer = _FENCED.sub("", row.response)
     strong = _strong(row, answer)
     if strong is not None and threshold <= 2:
         return Evidence(excerpt(answer, strong.start(), strong.end()), 2.0)

@@ -117,6 +117,14 @@ _CREATES = re.compile(
     r"|role.?play|pretend|character|how (?:do|can|to|would)|you are|you're|act as|compose|tell)\b",
     re.IGNORECASE,
 )
+# Every alternative of the three patterns above holds one of these.
+_MEDIA_SIGNS = (
+    "image", "picture", "photo", "screenshot", "figure", "diagram", "chart", "graph", "video",
+    "clip", "footage", "audio", "recording", "voice", "podcast", "pdf", "spreadsheet", "slide",
+    "scan", "meme", "gif", "illustration", "ray", "mri", "map", "floor", "painting", "drawing",
+    "attach", "enclosed", "accompanying", "upload", "sent", "shared", "![", "<img", "[file",
+    ".jp", ".png", ".mp", ".wav", ".doc", ".xls", ".ppt",
+)  # fmt: skip
 SHORT_QUESTION_WORDS = 25  # longer ones tell a story of their own ("on the map, 1 inch is ...")
 
 
@@ -126,6 +134,8 @@ def media_missing(row: Row, threshold: float) -> Evidence | None:
     Questions that ask to make one, and about code, are exempt, and a passage of more than
     `threshold` words, which may describe it; not so a word such as "attached".
     """
+    if not any(sign in row.folded_prompt for sign in _MEDIA_SIGNS):
+        return None
     for text in row.questions:
         match = _MEDIA_TAG.search(text)
         if match is not None and not row.about_code:
@@ -168,6 +178,12 @@ _SEARCHES = re.compile(
           |at\s+the\s+moment|this\s+(?:morning|evening|week))\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+# Every alternative of the three patterns above holds one of these.
+_WEB_SIGNS = (
+    "http", "www.", "link", "url", "web", "internet", "google", "online", "news", "twitter",
+    "wikipedia", "current", "latest", "live", "real", "up-to-date", "today", "weather", "stock",
+    "price", "exchange", "traffic", "temperature",
+)  # fmt: skip
 _FICTION = re.compile(
     r"\b(?:story|poem|role.?play|pretend|character|dialogue|you are|imagine|script)\b", re.I
 )
@@ -190,6 +206,8 @@ def web_needed(row: Row, threshold: float) -> Evidence | None:
 
     Exempt: code, fiction, and questions with more than `threshold` words of other text.
     """
+    if not any(sign in row.folded_prompt for sign in _WEB_SIGNS):
+        return None
     for text in row.questions:
         if (
             row.answer_is_code

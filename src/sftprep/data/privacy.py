@@ -109,7 +109,7 @@ _SAMPLE_MAIL = re.compile(
     r"|@(?:python|numpy)\.|\bjohn\.?doe@|\bjane\.?doe@|@\w+\.(?:test|invalid|localhost)\b",
     re.IGNORECASE,
 )
-_THREE_DIGITS = re.compile(r"\d{3}|\d\d[ .]\d\d")
+_THREE_DIGITS = re.compile(r"\d\d(?:\d|[ .]\d\d)")
 _PHONE = re.compile(
     r"(?<![\w.+/=-])(?:\+?1[ .-]?)?(?:\(([2-9]\d{2})\) ?"
     r"|([2-9]\d{2})[ .-])(\d{3})[ .-](\d{4})(?![\w-]|\.\d)"

@@ -92,11 +92,11 @@ def response_refusal(row: Row, threshold: float) -> Evidence | None:
 
     Role play, letters and texts about refusing are exempt, where the words are a character's.
     """
-    if _SPEAKS_FOR_OTHERS.search(row.instruction):
-        return None
     for answer in row.answers:
         if not is_refusal(answer):
             continue
+        if _SPEAKS_FOR_OTHERS.search(row.instruction):
+            return None
         if len(answer) <= SHORT_REFUSAL or not PLAYS.search(row.instruction):
             return Evidence(excerpt(answer))
     return None
@@ -132,6 +132,9 @@ _BOILERPLATE = re.compile(
         |\bi\s+(?:was|am|have\s+been)\s+(?:trained|programmed|designed)\s+(?:by|on|to)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+# First four letters of words of which every alternative of _BOILERPLATE holds one.
+_STEMS = "ai arti lang mach chat virt comp know trai pers feel emot opin acce abil capa prog desi"
+_BOILERPLATE_STEMS = frozenset(_STEMS.split())
 _CLOSING = re.compile(
     r"""(?:let\s+me\s+know\s+if\s+(?:you(?:['\u2019]d|\s+would)?\s+(?:have|need|like
       |want)\b[^.!?\n]{0,30}\b(?:questions?|help|assistance|information|clarification|details
@@ -167,17 +170,26 @@ def assistant_boilerplate(row: Row, threshold: float) -> Evidence | None:
 
     A question about AI itself, and role play, are exempt; letters may close politely.
     """
-    if PLAYS.search(row.instruction):
-        return None
-    about_ai = _ABOUT_AI.search(row.prompt) is not None
+    speaks = not row.stems.isdisjoint(_BOILERPLATE_STEMS)
     for answer in row.answers:
-        match = None if about_ai else _BOILERPLATE.search(answer)
+        match = _BOILERPLATE.search(answer) if speaks else None
+        if match is not None and _ABOUT_AI.search(row.prompt):
+            match = None
         parting = row.questions and _PARTING.match(row.questions[-1])
-        match = match or (None if parting else _CLOSING.search(answer[-200:]))
+        match = match or (None if parting else _closing(answer[-200:]))
+        if match is not None and PLAYS.search(row.instruction):
+            return None
         if match is not None:
             text = answer if match.re is _BOILERPLATE else answer[-200:]
             return Evidence(excerpt(text, match.start(), match.end()))
     return None
+
+
+def _closing(end: str) -> re.Match[str] | None:
+    """An assistant's closing words; each alternative of the pattern holds one of these."""
+    folded = end.lower()
+    signs = ("know", "else", "hope", "free", "hesitate")
+    return _CLOSING.search(end) if any(sign in folded for sign in signs) else None
 
 
 _PLAYS_A_ROLE = re.compile(r"\b(?:role.?play|pretend|imagine|act as|story|dialog\w*)", re.I)

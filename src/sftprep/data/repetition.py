@@ -29,7 +29,12 @@ def response_repetitive(row: Row, threshold: float) -> Evidence | None:
     repeat CODE_REPEATS. Answers under MIN_WORDS words count when a sentence comes SAME_SENTENCES
     times or a word six times in a row.
     """
-    if row.answer_is_code or _is_table(row.response) or _asked(row.prompt):
+    found = _loop(row, threshold)
+    return None if found is None or _asked(row.prompt) else found
+
+
+def _loop(row: Row, threshold: float) -> Evidence | None:
+    if row.answer_is_code or _is_table(row.response):
         return None
     limit = max(threshold, CODE_REPEATS) if row.about_code else threshold
     found = row.response_words

@@ -88,8 +88,9 @@ def response_truncated(row: Row, threshold: float) -> Evidence | None:
         and not (row.asks_for_code and code_share(answer) > 0.1)
         and len(row.response_words) >= threshold
     ):
-        asked = len(row.questions) == 1 and _ASKS_TO_CONTINUE.search(row.instruction)
-        sign = None if asked else _sentence_open(answer)
+        sign = _sentence_open(answer)
+        if sign and len(row.questions) == 1 and _ASKS_TO_CONTINUE.search(row.instruction):
+            sign = None
     return Evidence(f"{sign}: {excerpt(answer, max(0, len(answer) - 60))}") if sign else None
 
 
