@@ -9,8 +9,8 @@ from tests.data.check_cases import example
 from tests.data.data_rows import clean_rows, pair, write_jsonl
 
 from sftprep.data.conversation import Row
-from sftprep.data.coverage import Variety
-from sftprep.data.diversity import Surplus, Topics, surplus, topics
+from sftprep.data.coverage import Variety, facts_of
+from sftprep.data.diversity import Surplus, Topics, distinct, surplus, topics
 from sftprep.data.text import word_hashes
 from sftprep.data.wordstore import Texts
 from sftprep.records import DataReport
@@ -20,14 +20,14 @@ Prepare = Callable[..., tuple[DataReport, RunFolder]]
 
 
 def test_rows_beyond_the_limit_of_their_group_are_surplus_and_the_preferred_ones_are_not() -> None:
-    keys, order = [7, 7, 0, 7, 9, 0], [3, 0, 1, 2, 4, 5]
+    keys, order = np.array([7, 7, 0, 7, 9, 0]), np.array([3, 0, 1, 2, 4, 5])
     assert surplus(keys, order, 2) == {1: Surplus(first=3, size=3)}
     assert surplus(keys, order, 3) == {}
-    assert surplus([0] * 6, order, 1) == {}
+    assert surplus(np.zeros(6, np.int64), order, 1) == {}
 
 
 def test_rows_that_do_not_count_are_in_no_group() -> None:
-    assert surplus([7, 7, 7], [0, 2], 2) == {}
+    assert surplus(np.array([7, 7, 7]), np.array([0, 2]), 2) == {}
 
 
 def test_the_effective_number_of_equal_clusters_is_their_number() -> None:
@@ -53,11 +53,20 @@ def test_two_subjects_are_more_varied_than_one() -> None:
     assert topics(texts_of(birds), np.arange(5)).sizes == ()
 
 
+def test_distinct_n_is_the_share_of_different_ngrams_of_the_rows_that_count() -> None:
+    # Rows 0 and 2: 6 words, 3 of them different; 4 pairs (a b, b a, a b, b c), 3 of them different.
+    answers = texts_of(["a b a", "z z z z", "a b c"])
+    expected = {"distinct_1": 0.5, "distinct_2": 0.75, "distinct_3": 1.0}
+    assert distinct(answers, np.array([0, 2])) == expected
+    assert distinct(answers, np.array([], dtype=np.int64))["distinct_1"] is None
+
+
 def test_coverage_says_what_is_missing_against_the_benchmarks() -> None:
     variety = Variety()
-    for _ in range(300):
-        variety.add(Row(example("How many are 3 + 4?", "7")), refused=False)
-    variety.add(Row(example("Write a Python function that adds.", "def f(): ...")), refused=False)
+    maths = facts_of(Row(example("How many are 3 + 4?", "7")))
+    code = facts_of(Row(example("Write a Python function that adds.", "def f(): ...")))
+    for facts in [maths] * 300 + [code]:
+        variety.add(facts, None, refused=False)
     status = {row["domain"]: row["status"] for row in variety.coverage()}
     assert (status["maths"], status["code"], status["truthfulness"]) == (
         "present", "thin", "missing",

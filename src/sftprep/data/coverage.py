@@ -124,7 +124,7 @@ def task_kind(row: Row) -> str:
     text = row.instruction[:600]
     if is_code(row.response) or (row.about_code and _PROGRAMS.search(text)):
         return "code"
-    if _MATHS.search(text) and any(c.isdigit() for c in row.response):
+    if _DIGIT.search(row.response) and _MATHS.search(text):
         return "maths"
     for kind in TASK_KINDS:
         if kind.pattern.search(text):
@@ -132,55 +132,57 @@ def task_kind(row: Row) -> str:
     return "other"
 
 
+_DIGIT = re.compile(r"\d")
 _PROGRAMS = re.compile(
     r"\b(?:code|function|program|script|query|algorithm|class|method|regex|html|css|sql|python"
     r"|java(?:script)?|bash|debug|implement)\b",
     re.IGNORECASE,
 )
-MAX_NGRAMS = 1_000_000  # counted for distinct-n; later rows are left out, and the report says so
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one row counts as. `domains`: bit k is set when the row belongs to DOMAINS[k]."""
+
+    kind: str
+    domains: int
+    opening: str
+
+
+def facts_of(row: Row) -> Facts:
+    """Kind of task, domains and first word of one row."""
+    kind = task_kind(row)
+    text = row.instruction[:600]
+    domains = 0
+    for place, domain in enumerate(DOMAINS):
+        told = domain.pattern is not None and domain.pattern.search(text)
+        if kind in domain.kinds or told:
+            domains |= 1 << place
+    return Facts(kind, domains, " ".join(row.prompt_words[:1]))
 
 
 @dataclass
 class Variety:
-    """Counts over kept rows: kinds, first words, distinct n-grams of answers."""
+    """Counts over kept rows: kinds, sets of domains, first words, categories."""
 
     kinds: Counter[str] = field(default_factory=Counter)
-    domains: Counter[str] = field(default_factory=Counter)
+    domain_sets: Counter[int] = field(default_factory=Counter)
     openings: Counter[str] = field(default_factory=Counter)
     categories: Counter[str] = field(default_factory=Counter)
-    grams: dict[int, set[int]] = field(default_factory=lambda: {1: set(), 2: set(), 3: set()})
-    total: Counter[int] = field(default_factory=Counter)
 
-    def add(self, row: Row, *, refused: bool) -> None:
+    def add(self, facts: Facts, category: str | None, *, refused: bool) -> None:
         """Count one row."""
-        kind = task_kind(row)
-        self.kinds["refusal" if refused else kind] += 1
-        for domain in DOMAINS:
-            told = domain.pattern is not None and domain.pattern.search(row.instruction[:600])
-            if kind in domain.kinds or told:
-                self.domains[domain.id] += 1
-        self.categories[row.example.category or "none"] += 1
-        self.openings[" ".join(row.prompt_words[:1])] += 1
-        found = row.response_words
-        for n, seen in self.grams.items():
-            if self.total[n] < MAX_NGRAMS:
-                new = [hash(tuple(found[k : k + n])) for k in range(len(found) - n + 1)]
-                seen.update(new)
-                self.total[n] += len(new)
-
-    def distinct(self) -> dict[str, float | None]:
-        """distinct-n: different n-grams over all n-grams of answers (Li et al. 2016)."""
-        return {
-            f"distinct_{n}": round(len(seen) / self.total[n], 6) if self.total[n] else None
-            for n, seen in self.grams.items()
-        }
+        self.kinds["refusal" if refused else facts.kind] += 1
+        self.domain_sets[facts.domains] += 1
+        self.openings[facts.opening] += 1
+        self.categories[category or "none"] += 1
 
     def coverage(self) -> list[dict[str, str | int | float]]:
         """Rows per domain of the six benchmarks; a row may count for several."""
         total = sum(self.kinds.values())
         found: list[dict[str, str | int | float]] = []
-        for domain in DOMAINS:
-            rows = self.domains[domain.id]
+        for place, domain in enumerate(DOMAINS):
+            rows = sum(n for domains, n in self.domain_sets.items() if domains >> place & 1)
             share = rows / total if total else 0.0
             status = "missing" if not rows else "thin" if share < THIN_SHARE else "present"
             found.append(
@@ -190,7 +192,7 @@ class Variety:
         return found
 
     def sections(self) -> dict[str, object]:
-        """JSON-ready: kinds with zeros shown, categories, openings, distinct-n."""
+        """JSON-ready: kinds with zeros shown, categories, openings, domains."""
         return {
             "task_kinds": {name: self.kinds.get(name, 0) for name in EXPECTED},
             "missing_kinds": [n for n in EXPECTED if n != "other" and not self.kinds.get(n)],

@@ -1,4 +1,4 @@
-"""How varied the questions are: crowded prompts, dominant templates, topics.
+"""How varied questions and answers are: crowded prompts, dominant templates, topics, distinct-n.
 
 Surplus rows of a crowd or a template are named, the preferred ones of the group are not. Topics are
 clusters of questions: hashed words weighted by rarity, spherical k-means (Dhillon, Modha 2001) on a
@@ -6,14 +6,13 @@ sample; the effective number of topics is exp(entropy) of their shares (Hill 197
 """
 
 import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sftprep.data.wordstore import Texts
+from sftprep.data.wordstore import Hashes, Texts
 
 MIN_TEMPLATE_ROWS = 100  # below this many rows nothing dominates
 SAMPLE_ROWS = 10_000
@@ -21,6 +20,7 @@ DIMENSIONS = 1024
 MAX_TOPICS = 50
 ROWS_PER_TOPIC = 20
 ROUNDS = 12
+MAX_NGRAMS = 1_000_000  # counted for distinct-n: the answers in order up to the one that passes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +31,19 @@ class Surplus:
     size: int
 
 
-def surplus(keys: Sequence[int], order: Sequence[int], limit: int) -> dict[int, Surplus]:
+def surplus(keys: NDArray[Any], order: NDArray[np.int64], limit: int) -> dict[int, Surplus]:
     """Rows beyond the first `limit` of their group.
 
     Args:
-        keys: group of each row, 0 for none. order: the rows that count, by preference.
-        limit: rows a group may have.
+        keys: integer [N], group of each row, 0 for none. order: the rows that count, by
+            preference. limit: rows a group may have.
     """
-    sizes = Counter(keys[row] for row in order if keys[row])
-    first: dict[int, int] = {}
-    taken: Counter[int] = Counter()
-    found = {}
-    for row in order:
-        group = keys[row]
-        if not group or sizes[group] <= limit:
-            continue
-        first.setdefault(group, row)
-        taken[group] += 1
-        if taken[group] > limit:
-            found[row] = Surplus(first[group], sizes[group])
-    return found
+    order = order[keys[order] != 0]
+    _, groups, sizes = np.unique(keys[order], return_inverse=True, return_counts=True)
+    members: dict[int, list[int]] = {}
+    for place in np.flatnonzero(sizes[groups] > limit).tolist():
+        members.setdefault(int(groups[place]), []).append(int(order[place]))
+    return {row: Surplus(rows[0], len(rows)) for rows in members.values() for row in rows[limit:]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +103,32 @@ def _vectors(prompts: Texts, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= np.maximum(norms, 1e-9)
     return vectors
+
+
+def distinct(answers: Texts, rows: NDArray[np.int64]) -> dict[str, float | None]:
+    """distinct-n: different n-grams over all n-grams of answers (Li et al. 2016).
+
+    Args:
+        answers: word hashes. rows: ascending; the first of them that hold MAX_NGRAMS count.
+    """
+    found: dict[str, float | None] = {}
+    for n in (1, 2, 3):
+        grams = np.maximum(answers.lengths[rows] - n + 1, 0)
+        counted = rows[np.cumsum(grams) - grams < MAX_NGRAMS]
+        hashes = _ngrams(answers, counted, n)
+        found[f"distinct_{n}"] = (
+            round(len(np.unique(hashes)) / len(hashes), 6) if len(hashes) else None
+        )
+    return found
+
+
+def _ngrams(texts: Texts, rows: NDArray[np.int64], n: int) -> Hashes:
+    """Hashes of all n-grams of the rows."""
+    wanted = np.zeros(len(texts), dtype=np.bool_)
+    wanted[rows] = True
+    parts = [np.zeros(0, dtype=np.uint64)]
+    for first, last in texts.pieces():
+        if wanted[first:last].any():
+            hashes, owners = texts.shingles(first, last, n)
+            parts.append(hashes[wanted[owners]])
+    return np.concatenate(parts)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +105,7 @@ def find_duplicates(
     alike = Groups(len(table))
     alike.join_equal(np.where(alive, table.keys("prompt"), np.uint64(0)))
     _tie_similar(prompts, live, order, threshold, alike, asked)
-    for row in order.tolist():
+    for row in order[alike.roots()[order] != order].tolist():
         ties.join(row, alike.find(row))
     long_answers = live & (answers.lengths >= LONG_ANSWER_WORDS)
     _tie_similar(answers, long_answers, order, threshold, ties, given)
@@ -116,10 +117,16 @@ def find_duplicates(
 def _exact(table: Table, order: NDArray[np.int64], twins: dict[int, Twin]) -> None:
     first: dict[int, int] = {}
     keys = table.keys("row")
-    for row in order.tolist():
+    for row in _repeated(keys, order).tolist():
         kept = first.setdefault(int(keys[row]), row)
         if kept != row and not table.allowed[row]:
             twins[row] = Twin(kept, 1.0, "duplicate_exact")
+
+
+def _repeated(keys: NDArray[Any], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of `order` that share their key with another one of them."""
+    _, groups, sizes = np.unique(keys[order], return_inverse=True, return_counts=True)
+    return order[sizes[groups] > 1]
 
 
 def _tie_passages(table: Table, alive: Rows, ties: Groups) -> None:
@@ -197,9 +204,7 @@ def _near(
         for bucket in buckets(keys, order):
             _link(bucket.tolist(), copies, lambda a, b: similarity(a, b) >= threshold)
     kept: dict[int, list[int]] = {}
-    for row in order.tolist():
-        if not live[row]:
-            continue
+    for row in _repeated(copies.roots(), order[live[order]]).tolist():
         group = kept.setdefault(copies.find(row), [])
         found = [(similarity(other, row), other) for other in group]
         best = max(found, key=lambda f: f[0], default=(0.0, row))
@@ -233,9 +238,8 @@ def _conflicts(table: Table, order: NDArray[np.int64], twins: dict[int, Twin]) -
     """Rows whose question has another answer among the kept rows, and the row preferred."""
     prompts, answers = table.keys("prompt"), table.keys("response")
     by_prompt: dict[int, list[int]] = {}
-    for row in order.tolist():
-        if row not in twins:
-            by_prompt.setdefault(int(prompts[row]), []).append(row)
+    for row in _repeated(prompts, order[~np.isin(order, list(twins))]).tolist():
+        by_prompt.setdefault(int(prompts[row]), []).append(row)
     conflicts = {}
     for rows in by_prompt.values():
         if len({int(answers[row]) for row in rows}) > 1:

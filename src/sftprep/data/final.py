@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftprep.data.conversation import Row
-from sftprep.data.coverage import Variety
+from sftprep.data.coverage import Facts, Variety
 from sftprep.data.intake import Intake
 from sftprep.data.ledger import Written
 from sftprep.data.split import Split
-from sftprep.data.spool import Candidate, candidate
+from sftprep.data.spool import NO_FLAGS, Candidate, candidate
 from sftprep.data.storage import EXAMPLE_COLUMNS, RowWriter, writing
 from sftprep.data.trace import flagged
 from sftprep.progress import Progress
@@ -74,17 +73,43 @@ class FinalPass:
         kept, held_out = self.fate.kept[rows], self.fate.split.validation[rows]
         for place in np.flatnonzero(~kept).tolist():
             self._reject(start + place, candidate(batch.slice(place, 1).to_pylist()[0]))
-        metas: dict[int, str] = {}
-        places = np.flatnonzero(kept)
-        for place, values in zip(places.tolist(), batch.take(places).to_pylist(), strict=True):
-            meta = self._keep(start + place, candidate(values))
-            if meta is not None:
-                metas[place] = meta
+        metas, refused = self._enter_flags(start, batch, kept)
         self._count(batch, kept, held_out, self.fate.copies[rows])
+        self._vary(batch, kept, refused)
         out = _with_metas(batch.select(list(EXAMPLE_COLUMNS)), metas)
         training = np.flatnonzero(kept & ~held_out)
         train.add_batch(out.take(np.repeat(training, self.fate.copies[rows][training])))
         validation.add_batch(out.take(np.flatnonzero(kept & held_out)))
+
+    def _enter_flags(
+        self, start: int, batch: Any, kept: NDArray[np.bool_]
+    ) -> tuple[dict[int, str], set[int]]:
+        """Enter flagged rows, or all when a trace is kept; the others need not be looked at.
+
+        Returns the changed meta texts and the refusals, by place in the batch.
+        """
+        noted = [flags != NO_FLAGS for flags in batch["flags"].to_pylist()]
+        noted = [own or start + place in self.fate.flags for place, own in enumerate(noted)]
+        places = np.flatnonzero(kept & (np.array(noted) | self.intake.context.trace))
+        metas: dict[int, str] = {}
+        refused: set[int] = set()
+        for place, values in zip(places.tolist(), batch.take(places).to_pylist(), strict=True):
+            found = candidate(values)
+            flags = (*found.flags, *self.fate.flags.get(start + place, ()))
+            meta = self._keep(start + place, found, flags)
+            if meta is not None:
+                metas[place] = meta
+            if any(flag.id == "response_refusal" for flag in flags):
+                refused.add(place)
+        return metas, refused
+
+    def _vary(self, batch: Any, kept: NDArray[np.bool_], refused: set[int]) -> None:
+        """Count what the report says about the kept rows as a whole."""
+        columns = (batch[name].to_pylist() for name in ("kind", "domains", "opening", "category"))
+        for place, (kind, domains, opening, category) in enumerate(zip(*columns, strict=True)):
+            if kept[place]:
+                facts = Facts(kind, domains, opening)
+                self.variety.add(facts, category, refused=place in refused)
 
     def _count(
         self,
@@ -99,19 +124,16 @@ class FinalPass:
             count.kept += 1
             count.repeats += 0 if held_out[place] else int(copies[place]) - 1
 
-    def _keep(self, row: int, found: Candidate) -> str | None:
+    def _keep(self, row: int, found: Candidate, flags: tuple[Reason, ...]) -> str | None:
         """Enter a kept row into the report and the trace; its meta as JSON when it changed."""
-        more = self.fate.flags.get(row, ())
-        flags = (*found.flags, *more)
         example = found.example
-        if more:
+        has_more = row in self.fate.flags
+        if has_more:
             ids = ",".join(flag.id for flag in flags)
             example = replace(example, meta={**example.meta, "flags": ids})
         for flag in flags:
             self.flagged[flag.id] += 1
             self.intake.rejections.note(flag, example.source, example.id)
-        refused = any(flag.id == "response_refusal" for flag in flags)
-        self.variety.add(Row(example), refused=refused)
         side = "validation" if self.fate.split.validation[row] else "train"
         group = int(self.fate.split.groups[row])
         related = (
@@ -122,7 +144,7 @@ class FinalPass:
         events.append(("grouped", "related rows", related, float(self.group_sizes[group])))
         events.append(("drawn", side, f"{times} time(s)", float(times)))
         self.intake.rejections.trace.kept(example, found.events, events, side)
-        return json.dumps(dict(example.meta), ensure_ascii=False) if more else None
+        return json.dumps(dict(example.meta), ensure_ascii=False) if has_more else None
 
     def _reject(self, row: int, found: Candidate) -> None:
         twin = self.fate.twin.get(row)

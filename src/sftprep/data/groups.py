@@ -1,5 +1,7 @@
 """Groups of rows that belong together: union-find over row indices."""
 
+from array import array
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,7 @@ class Groups:
     """Starts with every row alone; the smallest member names a group."""
 
     def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
+        self._parent = array("q", range(size))
 
     def find(self, row: int) -> int:
         """The smallest member of the row's group."""

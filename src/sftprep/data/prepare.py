@@ -16,7 +16,7 @@ from sftprep.data import leaks, report
 from sftprep.data.checks import CHECKS, Action, Check, resolve, set_actions, set_threshold
 from sftprep.data.contamination import Hit, ItemSet, find_contaminated, load_items
 from sftprep.data.contradictions import contradiction
-from sftprep.data.diversity import MIN_TEMPLATE_ROWS, surplus, topics
+from sftprep.data.diversity import MIN_TEMPLATE_ROWS, distinct, surplus, topics
 from sftprep.data.duplicates import Duplicates, find_duplicates
 from sftprep.data.features import Table, prompt_and_response
 from sftprep.data.final import Fate, FinalPass
@@ -191,7 +191,7 @@ class _Preparation:
         """Leave out the rows of sources with a weight below 1 that are not drawn."""
         table = self.intake.table
         weights = np.array(table.weights, dtype=np.float64)
-        drawn = copies(table.ids, weights, self.recipe.data.seed)
+        drawn = copies(table.ids.numbers(), weights, self.recipe.data.seed)
         for row in np.flatnonzero(drawn == 0).tolist():
             if row not in drops:
                 evidence = f"the source has weight {weights[row]:g}"
@@ -206,16 +206,18 @@ class _Preparation:
     ) -> None:
         """Rows beyond what one question or one template may have, among the rows still kept."""
         table, settings = self.intake.table, self.recipe.data.checks
-        order = [row for row in table.order().tolist() if row not in drops]
-        order = [row for row in order if not table.allowed[row]]
+        counts = ~np.array(table.allowed, dtype=np.bool_)
+        counts[list(drops)] = False
+        order = table.order()
+        order = order[counts[order]]
         share = set_threshold(settings, "template_dominant")
         groups = {
             "prompt_crowded": (
-                (duplicates.prompts.roots() + 1).tolist(),
+                duplicates.prompts.roots() + 1,
                 int(set_threshold(settings, "prompt_crowded")),
             ),
             "template_dominant": (
-                table.keys("template").tolist(),
+                table.keys("template"),
                 max(MIN_TEMPLATE_ROWS, int(share * len(order))),
             ),
         }
@@ -234,7 +236,7 @@ class _Preparation:
         found: dict[int, tuple[int, str]] = {}
         for best, rows in groups.items():
             texts = [
-                (row, *prompt_and_response(self.intake.spool.get(row).example))
+                (row, *prompt_and_response(self.intake.spool.get(row).example.messages))
                 for row in rows[:MAX_ANSWERS]
             ]
             for (a, question, answer), (b, _, other) in combinations(texts, 2):
@@ -278,7 +280,11 @@ class _Preparation:
     def _split(self, kept: Rows, duplicates: Duplicates) -> Split:
         data = self.recipe.data
         split = assign(
-            self.intake.table.ids, kept, duplicates.ties, data.validation_fraction, data.seed
+            self.intake.table.ids.numbers(),
+            kept,
+            duplicates.ties,
+            data.validation_fraction,
+            data.seed,
         )
         if not split.validation.any():
             raise DataError(
@@ -309,8 +315,8 @@ class _Preparation:
             validation &= ~leaking
 
     def _final(self, rows: Rows) -> Iterator[leaks.FinalRow]:
-        for row, found in self.intake.spool.some(rows):
-            prompt, response = prompt_and_response(found.example)
+        for row, messages in self.intake.spool.messages(rows):
+            prompt, response = prompt_and_response(messages)
             yield leaks.FinalRow(row, prompt, response)
 
     def _report(
@@ -331,6 +337,8 @@ class _Preparation:
         still = Counter(name for row, name in by_hit.items() if kept[row])
         tokens = [table.tokens[row] for row in np.flatnonzero(kept).tolist()]
         prompts = len(np.unique(table.keys("prompt")[kept]))
+        rows = np.flatnonzero(kept)
+        questions, answers, _ = table.views()
         sections = {
             "waterfall": report.waterfall(ledger, train, validation),
             "sources": report.sources(counts),
@@ -338,9 +346,7 @@ class _Preparation:
             "examples": report.examples(self.intake),
             "lengths": report.lengths(tokens, self.recipe.training.max_length),
             **final.variety.sections(),
-            **report.topic_sections(
-                topics(table.views()[0], np.flatnonzero(kept)), table, final.variety.distinct()
-            ),
+            **report.topic_sections(topics(questions, rows), table, distinct(answers, rows)),
             "health": report.health(self.recipe, ledger, prompts, final.variety),
             "duplicates": report.clusters(compared.duplicates.twins, table),
             "contamination": report.contamination(self.items, dropped, still),

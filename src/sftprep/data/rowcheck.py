@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sftprep.data.checks import Check, Findings, run_checks
 from sftprep.data.classifier import classified
 from sftprep.data.conversation import Row
+from sftprep.data.coverage import Facts, facts_of
 from sftprep.data.features import Features, features_of
 from sftprep.data.formats import instances_apart, to_example
 from sftprep.data.parse import QUARANTINED, RowError, row_object
@@ -110,6 +111,7 @@ class Kept:
     flags: tuple[Reason, ...]
     tokens: int
     features: Features
+    facts: Facts
     events: str
 
 
@@ -131,7 +133,10 @@ class _Read:
 
 @dataclass(frozen=True, slots=True)
 class _Found(_Read):
+    """`derived`: what later passes need of a row that no check dropped."""
+
     findings: Findings
+    derived: tuple[Features, Facts] | None
 
 
 class _ChunkCheck:
@@ -181,7 +186,9 @@ class _ChunkCheck:
         for item, score in zip(rows, scores, strict=True):
             row = Row(item.example, self.own_tokens, toxicity=score)
             findings = run_checks(row, self.context.checks)
-            found.append(_Found(item.raw, item.example, item.repairs, findings))
+            # At once, while the words of its texts are still remembered.
+            derived = None if findings.drops else (features_of(item.example), facts_of(row))
+            found.append(_Found(item.raw, item.example, item.repairs, findings, derived))
         return found
 
     def _count(self, raw: RawRow, values: int) -> None:
@@ -212,8 +219,9 @@ class _ChunkCheck:
             ids = ",".join(flag.id for flag in flags)
             example = dataclasses.replace(example, meta={**example.meta, "flags": ids})
         events = _events(item, tokens) if self.context.trace else ""
-        features = features_of(example)
-        self.kept.append(Kept(example, raw_text(item.raw), flags, tokens, features, events))
+        assert item.derived is not None, "a dropped row is kept"
+        features, facts = item.derived
+        self.kept.append(Kept(example, raw_text(item.raw), flags, tokens, features, facts, events))
 
     def _place(self, raw: RawRow) -> SourceRef:
         chunk = self.chunk

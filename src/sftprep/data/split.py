@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sftprep.data.features import id_text
 from sftprep.data.groups import Groups
 
 LARGE_SHARE = 0.01  # a group above this share of the rows trains whole
@@ -36,35 +37,33 @@ class Split:
 
 
 def assign(
-    ids: Sequence[str], kept: NDArray[np.bool_], ties: Groups, fraction: float, seed: int
+    ids: NDArray[np.uint64], kept: NDArray[np.bool_], ties: Groups, fraction: float, seed: int
 ) -> Split:
     """Choose the held-out rows.
 
     Args:
-        ids: example id of each row. kept: bool [N], rows to split. ties: related rows.
+        ids: example id of each row, as a number. kept: bool [N], rows to split. ties: related rows.
         fraction: share to hold out, 0..1. seed: of the hash.
     At least one group is held out when there are two that may be: the one with the smallest hash.
     """
-    members: dict[int, list[int]] = defaultdict(list)
-    for row in np.flatnonzero(kept).tolist():
-        members[ties.find(row)].append(row)
-    groups = np.full(len(ids), -1, dtype=np.int64)
+    groups = np.where(kept, ties.roots(), -1)
+    rows = np.flatnonzero(kept)
+    names, member_of, sizes = np.unique(groups[rows], return_inverse=True, return_counts=True)
+    smallest = np.full(len(names), np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(smallest, member_of, ids[rows])
+    is_large = sizes > max(1.0, LARGE_SHARE * len(rows))
+    draws = np.array(
+        [
+            1.0 if big else draw(id_text(first), seed)
+            for first, big in zip(smallest.tolist(), is_large, strict=True)
+        ]
+    )
+    chosen = draws < fraction
+    if not chosen.any() and not is_large.all() and len(names) > 1:
+        chosen[np.argmin(draws)] = True
     validation = np.zeros(len(ids), dtype=np.bool_)
-    limit = max(1.0, LARGE_SHARE * int(kept.sum()))
-    draws: dict[int, float] = {}
-    large = []
-    for group, rows in members.items():
-        groups[rows] = group
-        smallest = min(ids[row] for row in rows)
-        if len(rows) > limit:
-            large.append(LargeGroup(len(rows), smallest))
-        else:
-            draws[group] = draw(smallest, seed)
-    chosen = [group for group, value in draws.items() if value < fraction]
-    if not chosen and draws and len(members) > 1:
-        chosen = [min(draws, key=lambda group: draws[group])]
-    for group in chosen:
-        validation[members[group]] = True
+    validation[rows] = chosen[member_of]
+    large = [LargeGroup(int(sizes[k]), id_text(int(smallest[k]))) for k in np.flatnonzero(is_large)]
     large.sort(key=lambda g: (-g.rows, g.example_id))
     return Split(validation, groups, tuple(large))
 

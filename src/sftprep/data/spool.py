@@ -1,7 +1,8 @@
 """Rows between the passes, on disk: Arrow batches appended once, read back batch by batch.
 
 Legend of a batch: the columns of an example, `raw` (the row as read), `flags` (JSON text), `events`
-(the trace so far), and what the comparisons use: keys, word hashes, lengths.
+(the trace so far), what the report counts (`coverage.Facts`: `kind`, `domains`, `opening`), and
+what the comparisons use: keys, word hashes, lengths.
 """
 
 import json
@@ -17,16 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftprep.data.features import KEYS
-from sftprep.data.storage import EXAMPLE_COLUMNS, example_from_row, example_row
+from sftprep.data.storage import EXAMPLE_COLUMNS, example_from_row, example_row, messages_from_text
 from sftprep.recipe.sections import Source
-from sftprep.records import Example, Reason
+from sftprep.records import Example, Message, Reason
 
 if TYPE_CHECKING:
     from sftprep.data.rowcheck import Kept
 
 PAIRS = ("passages", "questions")
-_TEXTS = ("raw", "flags", "events")
-STORED = (*EXAMPLE_COLUMNS, *_TEXTS)
+_TEXTS = ("raw", "flags", "events", "kind", "opening")
+STORED = (*EXAMPLE_COLUMNS, *_TEXTS, "domains")
+_NUMBERS = ("line", "domains")
+NO_FLAGS = "[]"  # `flags` of a row without any
 
 
 @cache
@@ -35,7 +38,7 @@ def kept_schema() -> Any:
     import pyarrow as pa
 
     def kind(name: str) -> Any:
-        return pa.int64() if name == "line" else pa.large_string()
+        return pa.int64() if name in _NUMBERS else pa.large_string()
 
     return pa.schema(
         [(name, kind(name)) for name in STORED]
@@ -57,9 +60,13 @@ def kept_batch(rows: Sequence["Kept"], file: int, source: Source) -> Any:
     columns["raw"] = [row.raw for row in rows]
     columns["flags"] = [
         json.dumps([[f.id, f.evidence, f.score] for f in row.flags], ensure_ascii=False)
+        if row.flags
+        else NO_FLAGS
         for row in rows
     ]
     columns["events"] = [row.events for row in rows]
+    for name in ("kind", "domains", "opening"):
+        columns[name] = [getattr(row.facts, name) for row in rows]
     columns["file_number"] = [file] * len(rows)
     columns["allowed"] = [source.allow_duplicates] * len(rows)
     columns["weight"] = [source.weight] * len(rows)
@@ -154,17 +161,13 @@ class Spool:
         batch = self._open().get_batch(number)
         return candidate(batch.slice(index - self.starts[number], 1).to_pylist()[0])
 
-    def some(self, rows: NDArray[np.bool_]) -> Iterator[tuple[int, Candidate]]:
-        """(index, row) of the rows that are true in bool [rows], in order."""
+    def messages(self, rows: NDArray[np.bool_]) -> Iterator[tuple[int, tuple[Message, ...]]]:
+        """(index, turns) of the rows that are true in bool [rows]; no other column is decoded."""
         for start, batch in self.batches():
             wanted = np.flatnonzero(rows[start : start + batch.num_rows])
-            for place, values in zip(wanted.tolist(), batch.take(wanted).to_pylist(), strict=True):
-                yield start + place, candidate(values)
-
-    def __iter__(self) -> Iterator[Candidate]:
-        """All rows in order."""
-        for _, found in self.some(np.ones(self.rows, dtype=np.bool_)):
-            yield found
+            texts = batch["messages"].take(wanted).to_pylist()
+            for place, text in zip(wanted.tolist(), texts, strict=True):
+                yield start + place, messages_from_text(text)
 
     def _open(self) -> Any:
         if self._reader is None:

@@ -149,13 +149,16 @@ def example_from_row(row: Mapping[str, Any]) -> Example:
     return Example(
         id=row["id"],
         source=_source(row),
-        messages=tuple(
-            Message(_role(m["role"]), m["content"], m["train"]) for m in json.loads(row["messages"])
-        ),
+        messages=messages_from_text(row["messages"]),
         tools=row["tools"],
         category=row["category"],
         meta=json.loads(row["meta"]),
     )
+
+
+def messages_from_text(text: str) -> tuple[Message, ...]:
+    """The turns in the JSON text of the column `messages`."""
+    return tuple(Message(_role(m["role"]), m["content"], m["train"]) for m in json.loads(text))
 
 
 def rejected_from_row(row: Mapping[str, Any]) -> Rejected:

@@ -4,13 +4,14 @@ A row's draw follows from its id and the seed, so it does not change when rows a
 """
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sftprep.data.features import id_text
 
-def copies(ids: Sequence[str], weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+
+def copies(ids: NDArray[np.uint64], weights: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
     """How often each row trains: int64 [N].
 
     2.25 gives two copies, and a third to a quarter of the rows; 0.5 gives one to half of them.
@@ -18,7 +19,7 @@ def copies(ids: Sequence[str], weights: NDArray[np.float64], seed: int) -> NDArr
     whole = np.floor(weights)
     found = whole.astype(np.int64)
     for row in np.flatnonzero(weights > whole).tolist():
-        found[row] += _draw(ids[row], seed) < weights[row] - whole[row]
+        found[row] += _draw(id_text(int(ids[row])), seed) < weights[row] - whole[row]
     return found
 
 
