@@ -33,7 +33,7 @@ training:
 validation:
   max_rows: 500
   instruction_prompts: starter/heldout.jsonl
-  instruction_limit: 672
+  instruction_limit: 640
   max_new_tokens: 48
 benchmarks:
   data_dir: starter/benchmarks

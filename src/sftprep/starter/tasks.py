@@ -46,7 +46,6 @@ KINDS: tuple[Kind, ...] = (
     Kind("add", tasks_words.add, 850),
     Kind("compare", tasks_words.compare, 500),
     Kind("extract", tasks_words.extract, 500),
-    Kind("question", tasks_words.question, 1300),
     Kind("replace", tasks_words.replace, 500),
     Kind("tense", tasks_words.tense, 450),
     Kind("problem", tasks_kept.problem, 900, held_out=False),

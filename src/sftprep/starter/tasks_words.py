@@ -139,35 +139,6 @@ def extract(rng: random.Random, pool: Pool) -> Pair:
     return wording.format(which=which, t=text), answer
 
 
-def question(rng: random.Random, pool: Pool) -> Pair:
-    """A question about who has what."""
-    names, nouns = rng.sample(pool.names, 2), rng.sample(pool.nouns, 2)
-    colors = rng.sample(pool.colors, 2)
-    text = " ".join(
-        f"{n} has {article(c)} {c} {o}." for n, c, o in zip(names, colors, nouns, strict=True)
-    )
-    i = rng.randrange(2)
-    name, noun, color = names[i], nouns[i], colors[i]
-    asked, answer = rng.choice(
-        (
-            (f"Who has the {noun}?", name),
-            (f"What color is the {noun}?", color),
-            (f"What does {name} have?", noun),
-            (f"What is {color}?", noun),
-        )
-    )
-    wording = rng.choice(
-        (
-            "{t} {q}",
-            "Here is a text: {t} {q}",
-            "{q} {t}",
-            "Answer with one word. {t} {q}",
-            "Use the text to answer. {t} {q}",
-        )
-    )
-    return wording.format(t=text, q=asked), answer
-
-
 def replace(rng: random.Random, pool: Pool) -> Pair:
     """The sentence with one word exchanged."""
     old, new = rng.sample(pool.nouns, 2)
