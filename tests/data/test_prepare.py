@@ -87,7 +87,7 @@ def test_duplicates_name_the_row_that_stays(tmp_path: Path, run_data: Prepare) -
     assert twin.messages[0].content.lower() == "name a bird."
     assert row.reasons[0].score == 1.0
     assert report.sections["duplicates"] == [
-        {"kept_id": row.kept_id, "copies": 1, "similarity_min": 1.0}
+        {"kept_id": row.kept_id, "copies": 1, "similarity_min": 1.0, "question": "Name a bird."}
     ]
 
 

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from sftprep.data.rowcheck import Context
 from sftprep.data.split import Split, assign, shares
 from sftprep.data.spool import Spool
 from sftprep.data.storage import REJECTED_COLUMNS, writing
+from sftprep.data.text import excerpt
 from sftprep.data.tokenizer import load_tokenizer
 from sftprep.data.trace import tracing
 from sftprep.data.weights import copies
@@ -319,6 +319,10 @@ class _Preparation:
             prompt, response = prompt_and_response(messages)
             yield leaks.FinalRow(row, prompt, response)
 
+    def _question(self, row: int) -> str:
+        """The beginning of what a row asks, on one line."""
+        return excerpt(prompt_and_response(self.intake.spool.get(row).example.messages)[0])
+
     def _report(
         self,
         compared: Compared,
@@ -346,9 +350,11 @@ class _Preparation:
             "examples": report.examples(self.intake),
             "lengths": report.lengths(tokens, self.recipe.training.max_length),
             **final.variety.sections(),
-            **report.topic_sections(topics(questions, rows), table, distinct(answers, rows)),
+            **report.topic_sections(
+                topics(questions, rows), table, distinct(answers, rows), self._question
+            ),
             "health": report.health(self.recipe, ledger, prompts, final.variety),
-            "duplicates": report.clusters(compared.duplicates.twins, table),
+            "duplicates": report.clusters(compared.duplicates.twins, table, self._question),
             "contamination": report.contamination(self.items, dropped, still),
             "contamination_evidence": report.contamination_evidence(compared.hits, table),
             "split": {
@@ -360,7 +366,7 @@ class _Preparation:
                 "leaked_pairs": leaked,
             },
             "split_strata": report.strata(shares(table.strata, kept, split.validation)),
-            "large_groups": _large_groups(split),
+            "large_groups": report.large_groups(split),
             "repairs": dict(self.intake.repairs),
             "planted": report.planted(self.recipe.data.sources, self.intake.rejections.by_line),
             "detectors": report.detectors(self.recipe.data.toxicity_classifier),
@@ -378,10 +384,6 @@ class _Preparation:
             flagged=dict(final.flagged.most_common()),
             sections=sections,
         )
-
-
-def _large_groups(split: Split) -> list[dict[str, Any]]:
-    return [{"rows": group.rows, "example_id": group.example_id} for group in split.large[:10]]
 
 
 def _contaminated(hit: Hit) -> Reason:

@@ -6,13 +6,13 @@ reasons         [{reason, rows, action, why}]     every reason of every row, not
 examples        [{reason, id, place, evidence, score}]          up to 5 per reason
 lengths         {edges, counts, unit, max_length, quantiles..., }  training tokens of kept rows
 task_kinds, categories, openings, diversity, missing_kinds
-duplicates      [{kept_id, copies, similarity_min}]             10 largest clusters
+duplicates      [{kept_id, copies, similarity_min, question}]   10 largest clusters
 contamination   [{benchmark, status, rows_dropped, rows_kept}]
 contamination_evidence  [{id, place, benchmark, item, coverage, shared, item_text}]
 split           {..}, split_strata [{dataset, category, train, validation}], large_groups
 repairs         {check: rows}
 planted         [{dataset, kind, planted, found, recall, precision}]  sources with labels
-topics          [{rows, share, typical_id}]                     10 largest clusters of questions
+topics          [{rows, share, typical_id, question}]           10 largest clusters of questions
 coverage        [{domain, benchmark, rows, share, status}]      domains of the benchmarks
 health          [{question, measured, wanted, ok}]
 detectors       [{detector, ran, how}]
@@ -22,7 +22,7 @@ checks          [{check, action, threshold, unit, why, source}]
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ from sftprep.data.intake import Intake, dataset_name
 from sftprep.data.labels import load_labels, scores
 from sftprep.data.ledger import Count
 from sftprep.data.parse import READ_REASONS
+from sftprep.data.split import Split
 from sftprep.recipe.sections import Recipe, Source
 from sftprep.records import Ledger
 
@@ -50,7 +51,8 @@ LIMITS = (
     "Accuracy is not checked beyond arithmetic that can be recomputed with certainty.",
     "Paraphrases of other rows or of benchmark items are out of reach: only wording is compared.",
     "Words are checked for slurs and obscenity; harm in polite words is at most flagged.",
-    "Language is judged by script only: English and French look alike.",
+    "Fourteen languages in Latin letters are told apart by function words; all others by their "
+    "script only.",
     "Rules were measured on English and code data; other languages get fewer findings.",
 )
 
@@ -123,15 +125,22 @@ def lengths(tokens: Sequence[int], max_length: int) -> Section:
     }
 
 
-def clusters(twins: Mapping[int, Twin], table: Table) -> list[Section]:
-    """The largest groups of dropped copies, by the row that stayed."""
+def clusters(
+    twins: Mapping[int, Twin], table: Table, question_of: Callable[[int], str]
+) -> list[Section]:
+    """The largest groups of dropped copies, by the row that stayed; with its question."""
     copies: Counter[int] = Counter(twin.kept for twin in twins.values())
     lowest: dict[int, float] = {}
     for twin in twins.values():
         lowest[twin.kept] = min(lowest.get(twin.kept, 1.0), twin.similarity)
     largest = sorted(copies.items(), key=lambda item: (-item[1], table.ids[item[0]]))
     return [
-        {"kept_id": table.ids[row], "copies": n, "similarity_min": round(lowest[row], 4)}
+        {
+            "kept_id": table.ids[row],
+            "copies": n,
+            "similarity_min": round(lowest[row], 4),
+            "question": question_of(row),
+        }
         for row, n in largest[:LARGEST_CLUSTERS]
     ]
 
@@ -174,7 +183,10 @@ def contamination_evidence(hits: Sequence[Hit], table: Table) -> list[Section]:
 
 
 def topic_sections(
-    found: Topics, table: Table, distinct: Mapping[str, float | None]
+    found: Topics,
+    table: Table,
+    distinct: Mapping[str, float | None],
+    question_of: Callable[[int], str],
 ) -> dict[str, Any]:
     """Diversity in numbers, and the largest clusters of questions with a row that is typical."""
     total = sum(found.sizes)
@@ -187,7 +199,12 @@ def topic_sections(
             "largest_topic_share": round(found.sizes[0] / total, 4) if total else None,
         },
         "topics": [
-            {"rows": size, "share": round(size / total, 4), "typical_id": table.ids[row]}
+            {
+                "rows": size,
+                "share": round(size / total, 4),
+                "typical_id": table.ids[row],
+                "question": question_of(row),
+            }
             for size, row in zip(found.sizes[:10], found.central[:10], strict=True)
         ],
     }
@@ -264,3 +281,8 @@ def strata(shares: Mapping[str, tuple[int, int]]) -> list[Section]:
              "validation": held_out}
         )  # fmt: skip
     return rows
+
+
+def large_groups(split: Split) -> list[Section]:
+    """Groups of related rows that are too large to be held out."""
+    return [{"rows": group.rows, "example_id": group.example_id} for group in split.large[:10]]
