@@ -9,15 +9,16 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "sftprep"
 
-FOUNDATION = {"errors", "records", "progress", "stop"}
+FOUNDATION = {"errors", "records", "progress", "files", "stop"}
 VERDICT = {"gate", "diagnose", "comparison", "report"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "progress": set(),
+    "files": {"errors"},
     "stop": {"errors"},
-    "recipe": {"errors", "records"},
-    "store": {"errors", "records"},
+    "recipe": {"errors", "records", "files"},
+    "store": {"errors", "records", "files"},
     "data": FOUNDATION | {"recipe", "store"},
     "model": FOUNDATION | {"recipe", "store", "data"},
     "train": FOUNDATION | {"recipe", "store", "data", "model"},

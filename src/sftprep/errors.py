@@ -10,12 +10,17 @@
     |   `-- CorruptError          a file that does not match its manifest
     |-- TrainingError             non-finite loss, failed self-check, out of memory
     |-- EvaluationError           non-finite score, unusable benchmark file
+    |-- OutOfMemoryError          this machine's memory is too small for what was asked
     |-- MissingDependencyError    an optional package, with the pip line
     `-- Interrupted               exit 75: stopped on request, the same command resumes
 
 A message says what, where, the value, and what to change. The command line prints it without a
 traceback. Our own mistakes are `assert`s and keep their traceback.
 """
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -66,6 +71,10 @@ class EvaluationError(SftprepError):
     """A score cannot be computed or trusted."""
 
 
+class OutOfMemoryError(SftprepError):
+    """Not enough memory, on the host or a device."""
+
+
 class MissingDependencyError(SftprepError):
     """An optional package is needed; the message holds the pip line."""
 
@@ -78,3 +87,41 @@ class Interrupted(SftprepError):
 
 class SftprepWarning(UserWarning):
     """A setting that has no effect, or a promise that is weaker than usual."""
+
+
+@contextmanager
+def library_failures(doing: str) -> Iterator[None]:
+    """Turn what libraries raise at their own end into errors that a user can act on.
+
+    Memory that cannot be had is a MemoryError in Python, a RuntimeError in torch and an OSError
+    where a file is mapped. The tokenizers library, written in Rust, panics where a tokenizer's own
+    pattern takes too many steps; Python sees a BaseException that no `except Exception` catches.
+
+    Args:
+        doing: for the message, e.g. `while scoring`.
+    Raises:
+        OutOfMemoryError: this machine has not enough memory for it.
+        ModelError: a library panicked.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if _is_memory(error):
+            raise OutOfMemoryError(
+                f"out of memory {doing}. End other programs, use a larger machine, or lower "
+                "training.batch_size, training.max_length or data.processes. Finished work is kept."
+            ) from error
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(
+            f"a library gave up {doing} ({error}). Most likely the tokenizer is damaged or "
+            "hostile: check tokenizer.json of the model, or set model.tokenizer."
+        ) from error
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error)
+    said = "allocate memory" in text or "out of memory" in text or "bad_alloc" in text
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)

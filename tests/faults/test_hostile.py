@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from sftprep.data.scaffold import render_text
 from sftprep.data.templateguard import check_template, limited_rendering
+from sftprep.data.tokenizer import load_tokenizer
 from sftprep.errors import EvaluationError, ModelError, RecipeError, StoreError
 from sftprep.model.describe import describe_folder
 from sftprep.model.headers import read_header, read_weights
 from sftprep.recipe import load_recipe
+from sftprep.recipe.sections import ModelSection
+from sftprep.starter import MODEL_DIR
 from sftprep.store.run import RunFolder
 
 GOOD = "model: {base: m}\ndata: {sources: [{path: d.jsonl}]}\noutput: {run_dir: r}\n"
@@ -173,6 +177,24 @@ def test_a_rendering_that_does_not_end_in_this_process_is_stopped(
     with pytest.raises(ModelError, match="did not end"), limited_rendering():
         while True:
             pass
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{{ 'x' * 9999999999 }}",
+        "{% set n = namespace(t='x' * 1000) %}{% for i in range(40) %}{% set n.t = n.t ~ n.t %}"
+        "{% endfor %}",
+    ],
+)
+def test_a_template_that_waits_for_real_rows_gets_a_gibibyte_at_most(bomb: str) -> None:
+    waits = "{% if messages[0].content != 'text' %}" + bomb + "{% endif %}ok"
+    check_template(waits, "model")
+    tokenizer = load_tokenizer(ModelSection(base=str(MODEL_DIR)))
+    tokenizer.chat_template = waits
+    with pytest.raises(ModelError, match="needs more than 1024 MiB"):
+        render_text([{"role": "user", "content": "a real row"}], tokenizer)
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 
 RUN_STATES = {

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from sftprep.data.tokenizer import load_tokenizer
-from sftprep.errors import ModelError
+from sftprep.data.tokenizerguard import growth
+from sftprep.errors import ModelError, library_failures
 from sftprep.recipe.sections import ModelSection
 from sftprep.starter import MODEL_DIR
 
@@ -36,7 +38,15 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
             "invert": False,
         }
     ),
-}
+    "a letter becomes a million": lambda t: t.update(
+        normalizer={
+            "type": "Sequence",
+            "normalizers": [{
+                "type": "Replace", "pattern": {"String": "e"}, "content": "e" * 10
+            }] * 6,
+        }
+    ),
+}  # fmt: skip
 CONFIGS = {
     "settings are a list": "[]",
     "own code": '{"auto_map": {"AutoTokenizer": ["evil.E", null]}, "tokenizer_class": "E"}',
@@ -77,3 +87,19 @@ def test_a_tokenizer_with_a_broken_part_is_refused(case: str, tmp_path: Path) ->
 @pytest.mark.parametrize("case", CONFIGS)
 def test_broken_tokenizer_settings_are_refused(case: str, tmp_path: Path) -> None:
     refused(tmp_path / "model", "tokenizer_config.json", CONFIGS[case])
+
+
+def test_growth_is_the_product_of_the_rules_in_a_sequence() -> None:
+    rules = normalizers.Sequence(
+        [normalizers.Prepend("_"), normalizers.Replace(" ", "_"), normalizers.Lowercase()]
+    )
+    assert growth(json.loads(rules.__getstate__())) == 4
+    assert growth(json.loads(normalizers.Replace(Regex("a*"), "x" * 9).__getstate__())) == 10
+
+
+def test_a_pattern_that_takes_too_many_steps_is_one_error_within_seconds() -> None:
+    tokenizer = Tokenizer(models.BPE(vocab={"x": 0}, merges=[], unk_token="x"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(x+x+)+y"), "isolated")
+    what = "gave up while reading .* the tokenizer is damaged or hostile"
+    with pytest.raises(ModelError, match=what), library_failures("while reading"):
+        tokenizer.encode("x" * 40)

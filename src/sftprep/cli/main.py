@@ -23,6 +23,7 @@ from sftprep.errors import (
     SftprepError,
     SftprepWarning,
     StoreError,
+    library_failures,
 )
 from sftprep.model.footprint import settle_allocator
 
@@ -252,7 +253,8 @@ def main(arguments: list[str] | None = None) -> None:
     settle_allocator(os.environ)
     progress = progress_for()
     try:
-        result: Any = app(args=arguments, standalone_mode=False)
+        with library_failures("at work"):
+            result: Any = app(args=arguments, standalone_mode=False)
     except SftprepError as error:
         sys.exit(fail(error, progress))
     except typer.Exit as end:

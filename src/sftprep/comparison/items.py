@@ -7,6 +7,7 @@ base_tokens and base_correct; what was not measured is null or absent.
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from sftprep.errors import CorruptError, StoreError
+from sftprep.files import open_plain
 from sftprep.records import ItemRecord, from_dict
 
 ITEMS = ".items.jsonl.gz"
 VALIDATION_ITEMS = f"validation{ITEMS}"
+MAX_LINE_BYTES = 16 << 20  # an item with its text has a few kilobytes; a packed bomb has no end
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class ItemScores:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorruptError(f"{path}: truncated or not gzip. Score it again.") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}.") from error
@@ -55,11 +58,11 @@ def read_items(path: Path) -> dict[str, ItemRecord]:
     items: dict[str, ItemRecord] = {}
     seen: dict[str, int] = {}
     try:
-        with _readable(path), gzip.open(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
+        with _readable(path), open_plain(path) as packed, gzip.open(packed) as lines:
+            for line in iter(lambda: lines.readline(MAX_LINE_BYTES), b""):
                 item = from_dict(ItemRecord, json.loads(line))
                 items[_own_id(item.id, seen)] = item
-    except (ValidationError, ValueError, TypeError) as error:
+    except (ValidationError, ValueError, TypeError, RecursionError) as error:
         line_number = sum(seen.values()) + 1
         raise CorruptError(f"{path}:{line_number}: not a benchmark item. Run it again.") from error
     return items
@@ -80,11 +83,11 @@ def read_validation_items(path: Path) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     seen: dict[str, int] = {}
     try:
-        with _readable(path), gzip.open(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
+        with _readable(path), open_plain(path) as packed, gzip.open(packed) as lines:
+            for line in iter(lambda: lines.readline(MAX_LINE_BYTES), b""):
                 row = json.loads(line)
                 rows[_own_id(str(row["id"]), seen)] = row
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         line_number = sum(seen.values()) + 1
         raise CorruptError(
             f"{path}:{line_number}: not a validation row. Validate again."

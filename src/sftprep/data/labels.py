@@ -71,7 +71,7 @@ def load_labels(path: str) -> Labels:
         content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
         defects = {int(line): str(kind) for line, kind in content["defects"].items()}
         originals = {int(k): int(v) for k, v in content.get("originals", {}).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f'{path}: not a labels file ({error}). Write {{"defects": {{"LINE": "KIND"}}}}, or '
             "remove labels from the source."

@@ -2,11 +2,12 @@
 
 Jinja's sandbox (which transformers uses) keeps it from Python objects, but bounds neither time nor
 memory. So a foreign template is first rendered in a child process with limits; later renderings in
-this process stop after some seconds.
+this process, whose texts a template may have waited for, have limits too.
 """
 
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import FrameType
 
 from sftprep.errors import ModelError
@@ -22,6 +24,7 @@ CPU_SECONDS = 2
 WALL_SECONDS = 30.0  # a busy machine may take long to start Python
 MEMORY_BYTES = 1 << 30
 RENDER_SECONDS = 10.0
+STATM = Path("/proc/self/statm")  # its first number: pages of address space
 # Tags that transformers adds to Jinja; they print nothing.
 _GENERATION = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")
 # Role sequences that a template may treat differently.
@@ -99,15 +102,26 @@ def check_template(template: str, where: str) -> None:
 
 @contextmanager
 def limited_rendering() -> Iterator[None]:
-    """Stop a rendering in the main thread after 10 s.
+    """Stop a rendering in the main thread after 10 s, or when it needs more than 1 GiB.
 
     Raises:
-        ModelError: it took longer.
+        ModelError: it took longer or needed more.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    try:
+        with _limited_time(), _limited_memory():
+            yield
+    except MemoryError as error:
+        raise ModelError(
+            f"the chat template needs more than {MEMORY_BYTES >> 20} MiB for one conversation. "
+            "Use model.chat_template: plain."
+        ) from error
 
+
+@contextmanager
+def _limited_time() -> Iterator[None]:
     def too_long(number: int, frame: FrameType | None) -> None:
         raise ModelError(
             f"the chat template did not end within {RENDER_SECONDS:.0f} s on one conversation. "
@@ -122,3 +136,19 @@ def limited_rendering() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
         signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+@contextmanager
+def _limited_memory() -> Iterator[None]:
+    """Allow this process 1 GiB of addresses beyond what it has (Linux only)."""
+    if not STATM.exists():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = int(STATM.read_text().split()[0]) * resource.getpagesize() + MEMORY_BYTES
+    limit = most if soft == resource.RLIM_INFINITY else min(most, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

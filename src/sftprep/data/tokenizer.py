@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sftprep.data.templateguard import check_template
+from sftprep.data.tokenizerguard import check_growth
 from sftprep.errors import ModelError
+from sftprep.files import refuse_special
 from sftprep.recipe.sections import ModelSection
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def load_tokenizer(section: ModelSection) -> "PreTrainedTokenizerBase":
             f"{ref}: the tokenizer has no end-of-sequence token: a trained model could not stop. "
             "Set eos_token in tokenizer_config.json."
         )
+    check_growth(backend, ref)
     backend.no_truncation()
     backend.no_padding()
     tokenizer.chat_template = _template(section.chat_template, tokenizer, ref)
@@ -60,6 +63,8 @@ def _read(ref: str, section: ModelSection) -> Any:
     is_folder = Path(ref).is_dir()
     if not is_folder and ref.startswith(("/", "./", "../", "~")):
         raise ModelError(f"{ref}: no such folder. Correct model.tokenizer or model.base.")
+    if is_folder:
+        refuse_special(Path(ref))
     try:
         return AutoTokenizer.from_pretrained(
             ref,

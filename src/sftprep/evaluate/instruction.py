@@ -23,6 +23,7 @@ from sftprep.evaluate.text_quality import (
     is_repetitive,
     normalise,
 )
+from sftprep.files import read_plain
 from sftprep.records import Example, Message, Metric, Outcome, to_dict
 from sftprep.store.fingerprint import fingerprint
 
@@ -30,6 +31,7 @@ SHORT_WORDS = 8
 """Held-out responses up to this many words are judged by exact match."""
 PROTOCOL = "instruction_following/exact-or-constraints/v1"
 RATES = ("stopped", "empty", "repetitive", "over_long", "language_match")
+MAX_PROMPT_BYTES = 64 << 20
 LANGUAGE_ASKED = "language:"
 """Start of the constraint ids that name the language of the answer themselves."""
 _CHECK_FAILURES = (KeyError, TypeError, ValueError, IndexError, SftprepError)
@@ -77,7 +79,7 @@ def read_prompts(path: Path) -> list[InstructionPrompt]:
         DataError: the file or a line cannot be used; the message names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_plain(path, MAX_PROMPT_BYTES).decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: cannot be read ({error}). Correct validation.instruction_prompts."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sftprep.errors import ModelError, SftprepError
+from sftprep.files import refuse_special
 from sftprep.model.headers import Weights, read_json_file, read_weights
 from sftprep.model.hub import Hub, hub_errors, offline
 from sftprep.model.licences import licence_in
@@ -73,8 +74,9 @@ def describe_folder(folder: Path, ref: str, *, weights_needed: bool = True) -> M
     """Describe a model folder; `ref` is how the user names it.
 
     Raises:
-        ModelError: a needed file is missing or malformed.
+        ModelError: a needed file is missing or malformed, or the folder holds a pipe or device.
     """
+    refuse_special(folder)
     config = _config(folder)
     text = config.get("text_config")
     core = {**config, **text} if isinstance(text, dict) else config

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sftprep.errors import ModelError
+from sftprep.files import open_plain, read_plain
 
 MAX_HEADER_BYTES = 32 << 20  # the largest published headers are a few MB
 MAX_JSON_BYTES = 128 << 20
@@ -79,10 +80,7 @@ def read_json_file(path: Path) -> dict[str, Any]:
         ModelError: unreadable, too large, not JSON, or not a table.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise ModelError(f"{path}: {size} bytes; at most {MAX_JSON_BYTES} are read.")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_plain(path, MAX_JSON_BYTES).decode("utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
@@ -106,7 +104,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as handle:
+        with open_plain(path) as handle:
             length = int.from_bytes(handle.read(8), "little")
             if size < 8 or length > size - 8:
                 raise ModelError(

@@ -20,6 +20,7 @@ from ruamel.yaml.events import (
 )
 
 from sftprep.errors import RecipeError
+from sftprep.files import read_plain
 from sftprep.recipe.presets import preset_for
 from sftprep.recipe.sections import Recipe
 
@@ -89,15 +90,13 @@ def load_recipe(
 
 def _parse(file: Path) -> CommentedMap:
     try:
-        raw = file.read_bytes()
+        raw = read_plain(file, MAX_BYTES)
     except FileNotFoundError as error:
         raise RecipeError(
             f"{file}: no such file. Write one with `sftprep init`, or check the path."
         ) from error
     except OSError as error:
-        raise RecipeError(f"{file}: cannot be read ({error.strerror}).") from error
-    if len(raw) > MAX_BYTES:
-        raise RecipeError(f"{file}: {len(raw)} bytes; a recipe has at most {MAX_BYTES}.")
+        raise RecipeError(f"{file}: cannot be read ({error.strerror}). Check the path.") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

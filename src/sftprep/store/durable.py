@@ -21,6 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from sftprep.errors import CorruptError, StoreError
+from sftprep.files import open_plain
+from sftprep.store.reading import iterate_jsonl as iterate_jsonl
+from sftprep.store.reading import parse_json as parse_json
+from sftprep.store.reading import read_json as read_json
+from sftprep.store.reading import read_jsonl as read_jsonl
 from sftprep.store.space import free_bytes as free_bytes
 from sftprep.store.space import full_disk_errors as full_disk_errors
 from sftprep.store.space import storage_errors as storage_errors
@@ -97,39 +102,6 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Strict JSON of a file of ours.
-
-    Raises:
-        ValueError: not JSON, NaN or Infinity, or nested too deep.
-    """
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of ours.
-
-    Raises:
-        StoreError: the file is missing.
-        CorruptError: it is not strict JSON.
-    """
-    try:
-        return parse_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: no such file. Run the stage that writes it first.") from error
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise CorruptError(f"{path}: not valid JSON ({error}). Delete it to redo it.") from error
-
-
 def append_line(path: Path, line: str) -> None:
     """Append one line of text, whole or not at all.
 
@@ -166,45 +138,10 @@ def _cut_torn_tail(handle: int) -> int:
     return end
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read an append log; a torn last line is dropped, any other bad line is corruption.
-
-    Raises:
-        CorruptError: a line before the last is not a JSON object.
-    """
-    return list(iterate_jsonl(path))
-
-
-def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of an append log, one at a time.
-
-    Raises:
-        CorruptError: a line before the last is not a JSON object.
-    """
-    if not path.exists():
-        return
-    with storage_errors(path), path.open("rb") as handle:
-        for number, line in enumerate(handle, start=1):
-            if line == b"\n":
-                continue
-            try:
-                row = parse_json(line)
-                if not isinstance(row, dict):
-                    raise ValueError("not an object")
-            except ValueError as error:
-                if not line.endswith(b"\n"):
-                    return
-                raise CorruptError(f"{path}:{number}: not valid JSON ({error}).") from error
-            yield row
-
-
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while piece := handle.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    """Hex sha256 of a file, read piece by piece; other threads run meanwhile."""
+    with open_plain(path) as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _files_below(folder: Path) -> dict[str, Path]:
@@ -277,14 +214,17 @@ def verify_folder(folder: Path) -> None:
             raise CorruptError(f"{folder}: links and outside paths are refused.")
         entries = _manifest(folder)
         files = _files_below(folder)
-        for name, (size, digest) in entries.items():
+        for name, (size, _) in entries.items():
             path = folder / name
             if name not in files:
                 raise CorruptError(f"{path}: missing.")
             if path.stat().st_size != size:
                 raise CorruptError(f"{path}: {path.stat().st_size} bytes, expected {size}.")
-            if sha256_file(path) != digest:
-                raise CorruptError(f"{path}: content changed since it was written.")
+        with ThreadPoolExecutor(HASH_THREADS) as pool:
+            found = pool.map(sha256_file, [folder / name for name in entries])
+            for name, digest in zip(entries, found, strict=True):
+                if digest != entries[name][1]:
+                    raise CorruptError(f"{folder / name}: content changed since it was written.")
     except OSError as error:
         kind = CorruptError if error.errno in _DAMAGED else StoreError
         raise kind(f"{folder}: cannot be read ({error.strerror or error}).") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from sftprep.errors import EvaluationError, RecipeError
 from sftprep.evaluate.benchmarks.protocol import Item, Row, item_id
 from sftprep.evaluate.benchmarks.table import Benchmark, find
+from sftprep.files import open_plain
 from sftprep.recipe.sections import BenchmarksSection, BenchmarkTask
 from sftprep.store.fingerprint import fingerprint
 
@@ -76,7 +77,8 @@ def read_rows(path: Path) -> list[Row]:
     """
     rows: list[Row] = []
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
+        with open_plain(path) as plain:
+            handle = gzip.GzipFile(fileobj=plain) if path.suffix == ".gz" else plain
             raw = handle.read(MAX_FILE_BYTES + 1)
         text = raw.decode("utf-8")
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
