@@ -124,6 +124,10 @@ UNNAMED = """
     .filter(e => !e.getAttribute('aria-label')).map(e => e.tagName + ' without a name'),
   ...[...document.querySelectorAll('main > section')].filter(e => !e.querySelector('h2'))
     .map(e => 'section without a heading: ' + e.id),
+  ...[...document.querySelectorAll('th')].filter(e => !e.textContent.trim())
+    .map(e => 'empty heading in ' + e.closest('section').id),
+  ...[...document.querySelectorAll('[role=region]')].map(e => e.getAttribute('aria-label'))
+    .filter((name, place, all) => all.indexOf(name) !== place).map(name => 'two regions: ' + name),
   ...[...document.querySelectorAll('section')].filter(e => e.querySelector('svg')
     && !e.querySelector('table')).map(e => 'plot without a table: ' + e.id),
 ]
@@ -137,6 +141,27 @@ def test_a_screen_reader_finds_names_scopes_headings_and_tables_behind_plots(
     page.goto(report.as_uri())
     assert page.evaluate(UNNAMED) == []
     assert page.evaluate("document.documentElement.lang") == "en"
+    page.close()
+
+
+UNREACHED = """
+() => [...document.querySelectorAll('body *')].filter(e => {
+  const style = getComputedStyle(e);
+  const scrolls = /auto|scroll/.test(style.overflowX + style.overflowY)
+    && (e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight);
+  return scrolls && e.tabIndex < 0 && !e.querySelector('a, button, summary, [tabindex]');
+}).map(e => e.tagName + '.' + e.className)
+"""
+
+
+def test_whatever_scrolls_on_a_telephone_can_be_reached_with_the_keyboard(
+    browser: Any, report: Path
+) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    assert page.locator(".plot").count() >= 4
+    assert page.evaluate(UNREACHED) == []
     page.close()
 
 

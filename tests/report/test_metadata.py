@@ -219,12 +219,21 @@ def test_the_card_has_front_matter_with_results(run: RunFolder) -> None:
     front = front_matter(card)
     assert front["license"] == "apache-2.0"
     assert front["base_model"] == "models/starter-0.4m"
-    assert front["datasets"] == ["instructions"]
+    assert "datasets" not in front  # a file is not a data set of the hub
     metrics = {r["metrics"][0]["name"]: r["metrics"][0]["value"]
                for r in front["model-index"][0]["results"]}  # fmt: skip
     assert metrics["mmlu"] == 46.0
     assert "| learning\\_rate |" in card or "| learning_rate | 0.002 |" in card
     assert "## Limitations" in card
+
+
+@pytest.mark.parametrize("path", ["hf://datasets/owner/rows", "owner/rows"])
+def test_a_data_set_of_the_hub_is_linked(tmp_path: Path, path: str) -> None:
+    local = write_run(tmp_path / "run", steps=20)
+    text = local.recipe.read_text().replace("data/instructions.jsonl", path)
+    local.recipe.write_text(text)
+    front = front_matter(model_card(local, load_recipe(local.recipe).recipe))
+    assert front["datasets"] == ["owner/rows"]
 
 
 def test_a_card_without_known_licence_says_so(run: RunFolder) -> None:

@@ -29,14 +29,15 @@ def with_clusters(
     Source: cluster-robust covariance with G - 1 degrees of freedom, as in statsmodels; for
         evaluations: Miller 2024, arXiv 2411.00640, section 2.2.
     """
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    count = len(numbers)
+    if not MINIMUM_CLUSTERS <= count < len(changes):
+        return effect  # before the import of statsmodels, which takes a second
     import numpy as np
     from scipy.stats import t as student
     from statsmodels.regression.linear_model import WLS
 
-    names, groups = np.unique(np.asarray(clusters), return_inverse=True)
-    count = len(names)
-    if not MINIMUM_CLUSTERS <= count < len(changes):
-        return effect
+    groups = np.array([numbers[name] for name in clusters])
     counts = np.ones(len(changes)) if weights is None else np.asarray(weights, dtype=np.float64)
     rates = np.asarray(changes, dtype=np.float64) / counts
     fitted = WLS(rates, np.ones_like(rates), weights=counts).fit(

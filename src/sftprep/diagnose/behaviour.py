@@ -1,5 +1,8 @@
 """Symptoms of the trained model and their causes."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
+
 from sftprep.diagnose.records import Finding, Symptom, present
 from sftprep.gate import rules
 from sftprep.gate.evidence import Evidence
@@ -46,17 +49,12 @@ def weak_signal(recipe: Recipe, evidence: Evidence) -> Finding:
 
 def format_inconsistent(recipe: Recipe, evidence: Evidence) -> Finding:
     """Answers that do not end point at a template that differs between data and use."""
-    cause = "format_inconsistent"
-    rates = evidence.validation.sft.rates if evidence.validation else {}
-    if "stopped" not in rates:
-        return Finding("", cause, "not_decidable", "the stop rate was not measured", "low")
-    text = f"{rates['stopped']:.1%} of the answers end by themselves"
-    if rates["stopped"] >= recipe.gate.min_stop_rate:
-        return Finding("", cause, "ruled_out", text, "medium")
     change = (
         "keep one template for all data (model.chat_template) and check `sftprep data --preview 3`"
     )
-    return Finding("", cause, "found", text, "medium", change)
+    return dataclasses.replace(
+        _by_rate(evidence, _ENDINGS, _ends(recipe), change), cause="format_inconsistent"
+    )
 
 
 def few_examples(recipe: Recipe, evidence: Evidence) -> Finding:
@@ -72,44 +70,60 @@ def few_examples(recipe: Recipe, evidence: Evidence) -> Finding:
     return Finding("", cause, "found", text, "medium", change)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Habit:
+    """A rate of the validation stage, what it says of the answers, the cause when it is off."""
+
+    rate: str
+    says: str
+    cause: str
+
+
+_ENDINGS = _Habit("stopped", "end by themselves", "end_of_turn_not_learned")
+_LOOPS = _Habit("repetitive", "loop", "repetition_learned")
+_EMPTY = _Habit("empty", "are empty", "empty_answers_learned")
+
+
+def _by_rate(
+    evidence: Evidence,
+    habit: _Habit,
+    healthy: Callable[[float], bool],
+    change: str,
+    patch: Mapping[str, str] | None = None,
+) -> Finding:
+    rates = evidence.validation.sft.rates if evidence.validation else {}
+    if habit.rate not in rates:
+        text = f"how many answers {habit.says} was not measured"
+        return Finding("", habit.cause, "not_decidable", text, "low")
+    text = f"{rates[habit.rate]:.1%} of the answers {habit.says}"
+    if healthy(rates[habit.rate]):
+        return Finding("", habit.cause, "ruled_out", text, "high")
+    return Finding("", habit.cause, "found", text, "medium", change, patch or {})
+
+
+def _ends(recipe: Recipe) -> Callable[[float], bool]:
+    return lambda rate: rate >= recipe.gate.min_stop_rate
+
+
 def never_learned_to_stop(recipe: Recipe, evidence: Evidence) -> Finding:
-    """Which of the three rates is off decides what to look at."""
-    cause = "end_of_turn_not_learned"
-    rates, gate = (evidence.validation.sft.rates if evidence.validation else {}), recipe.gate
-    if "stopped" not in rates:
-        return Finding("", cause, "not_decidable", "the stop rate was not measured", "low")
-    text = f"{rates['stopped']:.1%} of the answers end by themselves"
-    if rates["stopped"] >= gate.min_stop_rate:
-        return Finding("", cause, "ruled_out", text, "high")
+    """Answers that run on: the end of the turn was cut off or never seen."""
     change = "check that rows are not cut (training.max_length) and end with the end-of-turn token"
-    return Finding("", cause, "found", text, "medium", change)
+    return _by_rate(evidence, _ENDINGS, _ends(recipe), change)
 
 
 def repetition_in_data(recipe: Recipe, evidence: Evidence) -> Finding:
     """Loops come from repetitive data or too many passes over little data."""
-    cause = "repetition_learned"
-    rates = evidence.validation.sft.rates if evidence.validation else {}
-    if "repetitive" not in rates:
-        return Finding("", cause, "not_decidable", "repetition was not measured", "low")
-    text = f"{rates['repetitive']:.1%} of the answers loop"
-    if rates["repetitive"] <= recipe.gate.max_repetitive_rate:
-        return Finding("", cause, "ruled_out", text, "high")
     change = "reject repetitive rows (data.checks) and make fewer passes over the data"
-    return Finding("", cause, "found", text, "medium", change)
+    most = recipe.gate.max_repetitive_rate
+    return _by_rate(evidence, _LOOPS, lambda rate: rate <= most, change)
 
 
 def empty_answers(recipe: Recipe, evidence: Evidence) -> Finding:
     """Answers of nothing come from rows that answer nothing."""
-    cause = "empty_answers_learned"
-    rates = evidence.validation.sft.rates if evidence.validation else {}
-    if "empty" not in rates:
-        return Finding("", cause, "not_decidable", "empty answers were not counted", "low")
-    text = f"{rates['empty']:.1%} of the answers are empty"
-    if rates["empty"] <= recipe.gate.max_empty_rate:
-        return Finding("", cause, "ruled_out", text, "high")
     checks = ("response_empty", "response_placeholder")
     actions = {name: recipe.data.checks.get(name) for name in checks}
     off = [name for name, own in actions.items() if own is not None and own.action != "drop"]
     change = f"drop rows without an answer: data.checks.{' and '.join(off or checks)}"
     patch = {f"data.checks.{name}.action": "drop" for name in off}
-    return Finding("", cause, "found", text, "medium", change, patch)
+    most = recipe.gate.max_empty_rate
+    return _by_rate(evidence, _EMPTY, lambda rate: rate <= most, change, patch)

@@ -283,7 +283,7 @@ def data_not_contaminated(recipe: Recipe, evidence: Evidence) -> Verdict:
     counts = evidence.data.contaminated
     total = sum(counts.values())
     unchecked = [task.name for task in recipe.benchmarks.tasks if task.name not in counts]
-    measured = f"{total} kept rows" + (
+    measured = f"{total} overlapping rows" + (
         f" ({', '.join(f'{name} {n}' for name, n in counts.items() if n)})" if total else ""
     )
     if not total <= limit:

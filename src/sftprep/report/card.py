@@ -75,12 +75,12 @@ def _front_matter(run: RunFolder, recipe: Recipe, metrics: Mapping[str, Any]) ->
     base = recipe.model.base
     if HUB_NAME.fullmatch(base) and "/" in base:
         front |= {"base_model": redact_text(base), "base_model_relation": "finetune"}
-    names = [redact_text(s.name or Path(s.path).stem) for s in recipe.data.sources]
+    datasets = _hub_datasets(recipe)
+    front |= {"datasets": datasets} if datasets else {}
     front |= {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["sft", "instruction-tuning", "sftprep"],
-        "datasets": [name for name in names if HUB_NAME.fullmatch(name)],
         "metrics": ["perplexity", "accuracy"],
         "model-index": [{"name": "sft_baseline", "results": _index(metrics)}],
     }
@@ -90,6 +90,17 @@ def _front_matter(run: RunFolder, recipe: Recipe, metrics: Mapping[str, Any]) ->
     text = StringIO()
     yaml.dump(_visible(front), text)
     return text.getvalue()
+
+
+def _hub_datasets(recipe: Recipe) -> list[str]:
+    """Sources that the hub can link to; files are named in the text only."""
+    names = [source.path.removeprefix("hf://datasets/") for source in recipe.data.sources]
+    return [
+        redact_text(name)
+        for name in names
+        if "/" in name and HUB_NAME.fullmatch(name) and not Path(name).suffix
+        and not Path(name).exists()
+    ]  # fmt: skip
 
 
 def _visible(value: Any) -> Any:

@@ -45,12 +45,18 @@ def data_section(found: Gathered) -> dict[str, Any] | None:
             ("rows flagged, kept", f"{sum(report.flagged.values()):,}"),
             ("rows that overlap benchmarks", f"{sum(report.contaminated.values()):,}"),
         ],
-        "tables": [
-            table
-            for name, value in report.sections.items()
-            if name not in SHOWN_ELSEWHERE and (table := _table(name, value)) is not None
-        ],
+        "tables": _tables(report.sections),
     }
+
+
+def _tables(sections: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What else was measured as small tables, those that stand open first."""
+    found = [
+        table
+        for name, value in sections.items()
+        if name not in SHOWN_ELSEWHERE and (table := _table(name, value)) is not None
+    ]
+    return sorted(found, key=lambda table: not table["open"])
 
 
 def waterfall(report: DataReport) -> Markup:

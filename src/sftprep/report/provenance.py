@@ -100,7 +100,7 @@ def provenance_section(found: Gathered) -> dict[str, Any] | None:
     return {
         "folder": redact_text(str(found.run.root)),
         "stages": [
-            (name, str(e.get("status", "")), str(e.get("started", "")), _hours(e.get("seconds")),
+            (name, _status(name, e), _moment(e.get("started")), _hours(e.get("seconds")),
              str(e.get("fingerprint", "")))
             for name, e in found.stages.items()
         ],
@@ -111,3 +111,14 @@ def provenance_section(found: Gathered) -> dict[str, Any] | None:
             (str(k), str(v)) for k, v in found.evidence.validation.hashes.items()
         ) if found.evidence.validation else [],
     }  # fmt: skip
+
+
+def _status(name: str, entry: Mapping[str, Any]) -> str:
+    """A stage's state; the report is being written while this page is made."""
+    status = str(entry.get("status", ""))
+    return "this page" if name == "report" and status == "running" else status
+
+
+def _moment(value: Any) -> str:
+    """`2026-01-05 09:00:00` of an ISO time in UTC."""
+    return str(value or "").partition("+")[0].replace("T", " ")

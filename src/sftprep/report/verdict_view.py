@@ -187,10 +187,21 @@ def watch_list(found: Gathered) -> list[tuple[str, str]]:
                if (m := headline_metric(r)) and not m.complete]  # fmt: skip
     if subsets:
         notes.append((f"A subset only: {', '.join(subsets)}", "benchmarks"))
-    notes += _model_notes(found)
+    notes += _data_notes(found) + _model_notes(found)
     if found.problems:
         notes.append((f"{_count(len(found.problems), 'file')} could not be read", "provenance"))
     return notes[:WATCH_LIMIT]
+
+
+def _data_notes(found: Gathered) -> list[tuple[str, str]]:
+    """What the data stage's own questions found wanting, unless a rule of the gate says so too."""
+    rows = found.evidence.data.sections.get("health") if found.evidence.data else None
+    lacking = [
+        f"Data: {row.get('question')}: {row.get('measured')}"
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, Mapping) and row.get("ok") is False and row.get("wanted") == "none"
+    ]
+    return [(text, "data") for text in lacking]
 
 
 def _count(number: int, noun: str) -> str:
