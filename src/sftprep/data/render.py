@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sftprep.data.piececount import piece_counter
 from sftprep.data.scaffold import (
     Scaffold,
     added_tokens,
@@ -117,13 +118,21 @@ def token_counts(
         texts.append(_text_of(index, turns, tokenizer, train_on, scaffolds))
         if len(scaffolds) > known or masker.has_special(texts[-1]):
             whole.append(index)
-    counts: list[int] = []
-    for start in range(0, len(texts), ENCODE_ROWS):
-        chunk = [t.text for t in texts[start : start + ENCODE_ROWS]]
-        counts += map(len, backend.encode_batch_fast(chunk, add_special_tokens=False))
+    counter = piece_counter(tokenizer)
+    counts = [counter.count(t.text) if counter is not None else None for t in texts]
     for index in whole:
         encoding = backend.encode(texts[index].text, add_special_tokens=False)
         counts[index] = len(masker.row(index, texts[index], encoding).ids)
+    rest = [t.text for t, count in zip(texts, counts, strict=True) if count is None]
+    lengths = iter(_encoded_lengths(rest, backend))
+    return [next(lengths) if count is None else count for count in counts]
+
+
+def _encoded_lengths(texts: Sequence[str], backend: Any) -> list[int]:
+    counts: list[int] = []
+    for start in range(0, len(texts), ENCODE_ROWS):
+        chunk = texts[start : start + ENCODE_ROWS]
+        counts += map(len, backend.encode_batch_fast(chunk, add_special_tokens=False))
     return counts
 
 
