@@ -103,16 +103,19 @@ def toxic_words(row: Row, threshold: float) -> Evidence | None:
             return None  # the answer names what was asked for
         others, answers = "", re.sub(r"[\"\u201c'`][^\"\u201d'`]{1,200}[\"\u201d'`]", "", answers)
     fiction = PLAYS.search(row.instruction) is not None or _FICTION.search(row.prompt) is not None
+    lists = (("slurs", 2.0), ("obscene", 1.0))
+    patterns = [(_word_pattern(n), w) for n, w in lists if not row.stems.isdisjoint(_stems_of(n))]
+    if not fiction and not row.stems.isdisjoint(_PHRASE_STEMS):
+        patterns.append((_PHRASES, 2.0))
+    mild = not fiction and not row.stems.isdisjoint(_stems_of("insults"))
     score, shown = 0.0, ""
     for text, share in ((answers, 1.0), (others, 0.25)):
-        patterns = [(_word_pattern("slurs"), 2.0), (_word_pattern("obscene"), 1.0)]
-        patterns += [] if fiction else [(_PHRASES, 2.0)]
         for pattern, weight in patterns:
             found = list(pattern.finditer(text))
             score += share * weight * len(found)
             if found and not shown:
                 shown = excerpt(text, found[0].start(), found[0].end(), width=80)
-    insult = None if fiction else _insult_pattern().search(answers)
+    insult = _insult_pattern().search(answers) if mild else None
     if insult is not None:
         score += 1.0
         shown = shown or excerpt(answers, insult.start(), insult.end(), width=80)
@@ -128,13 +131,15 @@ NAMED_WORDS = 8
 
 
 @cache
+def _stems_of(name: str) -> frozenset[str]:
+    """First four letters of a list's entries: when no word begins with one, no entry occurs."""
+    return frozenset(e.partition("*")[0].partition(" ")[0][:4] for e in word_list(name))
+
+
+@cache
 def _stems() -> frozenset[str]:
-    """First four letters of all entries: when no word begins with one, no entry occurs."""
-    entries = (*word_list("slurs"), *word_list("obscene"), *word_list("insults"))
-    return (
-        frozenset(entry.partition("*")[0].partition(" ")[0][:4] for entry in entries)
-        | _PHRASE_STEMS
-    )
+    """Of all lists."""
+    return _stems_of("slurs") | _stems_of("obscene") | _stems_of("insults") | _PHRASE_STEMS
 
 
 _HARM_STEMS = frozenset(word_list("harm_stems"))
