@@ -53,6 +53,16 @@ def test_a_lost_metric_stands_first_with_its_flipped_items(
     assert text.count("Nineteen.") == 5
 
 
+def test_the_bound_that_decides_stands_beside_the_wider_interval(
+    baseline: RunFolder, tmp_path: Path
+) -> None:
+    comparison = compare(baseline.root, baseline.root)
+    page = write_comparison_report(comparison, tmp_path / "c").read_text()
+    # no flip among 400: z^2 / (400 + z^2) is 0.95 points two-sided and 0.67 one-sided, margin 1.00
+    cells = ("+0.00 [-0.95, +0.95]", "-0.67", "1.00", "0 / 0")
+    assert "".join(f'<td class="n">{cell}</td>' for cell in cells) in page
+
+
 def test_the_same_run_twice_loses_nothing_and_lists_no_items(
     baseline: RunFolder, tmp_path: Path
 ) -> None:

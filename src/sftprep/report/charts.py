@@ -57,11 +57,13 @@ class IntervalRow:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRow:
-    """One metric of a comparison: change, interval and tolerated loss, all in points."""
+    """One metric of a comparison, all in points: change, interval, the lower bound that decides,
+    the tolerated loss."""
 
     name: str
     change: float
     interval: tuple[float, float]
+    lower: float
     limit: float
     style: str
 
@@ -253,6 +255,7 @@ def change_chart(title: str, rows: Sequence[ChangeRow]) -> Markup:
         parts.append(_text(LABELS - 14, y + 4, row.name, "end", "label"))
         parts.append(_upright(scale(row.limit), y - 12, y + 12, "margin"))
         parts.append(_whisker(row.change, row.interval, y, scale, row.style))
+        parts.append(_upright(scale(row.lower), y - 6, y + 6, f"whisker {row.style}"))
     return _svg(title, WIDTH, floor + BOTTOM, Markup().join(parts))
 
 

@@ -10,6 +10,7 @@ from sftprep.comparison.lines import WORDS, change_text, value_text
 from sftprep.comparison.sources import Recorded, load_side
 from sftprep.comparison.verdict import Change, Comparison, Outcome
 from sftprep.errors import SftprepError
+from sftprep.gate.rules import p_text
 from sftprep.records import ItemRecord
 from sftprep.report import charts
 from sftprep.report.page import page
@@ -73,6 +74,7 @@ def _lost(change: Change) -> dict[str, str]:
     return {
         "name": change.metric,
         "why": change.why,
+        "kind": "Perplexity" if change.unit == "perplexity" else "Score",
         "seen": f"{before} before, {after} after",
         "effect": _effect(change),
     }
@@ -105,12 +107,14 @@ def _bars(changes: list[Change]) -> list[charts.ChangeRow]:
             change.metric,
             _percent(change, change.change),
             (_percent(change, change.interval[0]), _percent(change, change.interval[1])),
+            _percent(change, change.lower),
             _percent(change, -change.margin),
             STYLES[change.outcome],
         )
         for change in changes
         if change.change is not None
         and change.interval is not None
+        and change.lower is not None
         and change.unit in ("share", "perplexity")
     ]
 
@@ -123,11 +127,12 @@ def _row(change: Change) -> dict[str, str]:
         "baseline": value_text(change.baseline, change.unit),
         "candidate": value_text(change.candidate, change.unit),
         "effect": _effect(change).removesuffix(" points"),
+        "lower": "" if change.lower is None else change_text(change.lower, change.unit),
         "margin": _size(change, change.margin),
         "detectable": _size(change, change.detectable),
         "why": change.why,
         "flips": "" if change.worse is None else f"{change.worse:,} / {change.better:,}",
-        "p": "" if change.p_adjusted is None else f"{change.p_adjusted:.3g}",
+        "p": "" if change.p_adjusted is None else p_text(change.p_adjusted),
         "n": f"{change.n:,}",
         "method": change.method,
     }

@@ -12,11 +12,12 @@ _SECRET_NAMES = (
 _SECRET_KEY = re.compile(rf"(?:^|[_.\-\s]){_SECRET_NAMES}$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _TEXT_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(\b[a-zA-Z][\w+.\-]*://)[^/\s@]+@"), rf"\1{HIDDEN}@"),
+    # Lengths are bounded so that a hostile text takes linear time.
+    (re.compile(r"(\b[a-zA-Z][\w+.\-]{0,30}://)[^/\s@]+@"), rf"\1{HIDDEN}@"),
     (
         re.compile(
             r"\b(?:hf_\w{16,}|sk-[\w\-]{16,}|gh[pousr]_\w{16,}|glpat-[\w\-]{16,}|AKIA[0-9A-Z]{12,}"
-            r"|xox[a-z]-[\w\-]{10,}|eyJ[\w\-]{10,}\.[\w\-]{10,}\.[\w\-]{5,})"
+            r"|xox[a-z]-[\w\-]{10,}|eyJ[\w\-]{10,500}+\.[\w\-]{10,}\.[\w\-]{5,})"
         ),
         HIDDEN,
     ),

@@ -26,6 +26,8 @@ from sftprep.store.run import RunFolder
 INDEX_NAME = "runs.html"
 SKIPPED = ("superseded", "checkpoints", "train", "data", "benchmarks")
 DEPTH = 3
+ORDER = ("pass", "undecidable", "fail", None)
+"""The rows stand in this order of verdicts, the best run first, until a heading is clicked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ def _same_question(key: str, rows: Sequence[RunRow]) -> bool:
 def build(root: Path, rows: Sequence[RunRow]) -> dict[str, Any]:
     """All values of the template."""
     best, how = best_run(rows)
+    rows = sorted(rows, key=lambda row: (row is not best, ORDER.index(row.verdict), row.name))
     keys = sorted({key for row in rows for key in row.scores})
     counts = {word: sum(row.verdict == word for row in rows) for word in VERDICT_WORDS}
     script = own_file("index.js")
