@@ -8,7 +8,7 @@ SETUP := $(VENV)/.installed
 SETUP_TEST := $(VENV)/.installed-test
 SETUP_DOCS := $(VENV)/.installed-docs
 
-.PHONY: demo test test-slow soak lint format types check docs starter clean
+.PHONY: demo test test-slow soak audit lint format types check docs starter clean
 
 demo: $(SETUP)
 	$(BIN)/sftprep demo --out sftprep-demo
@@ -23,6 +23,11 @@ test-slow: $(SETUP_TEST)
 soak: $(SETUP_TEST)
 	$(BIN)/python -m pytest -m slow tests/faults
 	$(BIN)/python scripts/soak.py --minutes 120
+
+# Published weaknesses of the locked packages; asks a network service about each of them.
+audit: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --require-hashes --disable-pip -r requirements.lock
 
 lint: $(SETUP_TEST)
 	$(BIN)/ruff format --check .

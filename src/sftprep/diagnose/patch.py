@@ -11,6 +11,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from sftprep.errors import RecipeError
+from sftprep.recipe.load import load_recipe
 from sftprep.recipe.sections import Recipe
 from sftprep.store.durable import write_text
 
@@ -24,6 +25,7 @@ def apply_patch(recipe_path: Path, patch: Mapping[str, Any], out: Path) -> None:
         RecipeError: the recipe cannot be read, a key is not `section.key`, or the changed recipe
             is not valid. Nothing is written then.
     """
+    load_recipe(recipe_path)  # refuses aliases, which a copy would multiply
     yaml = YAML()
     yaml.width = 4096
     try:

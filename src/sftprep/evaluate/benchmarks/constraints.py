@@ -31,21 +31,26 @@ def _compare(count: int, relation: str, limit: int) -> bool:
     return count < limit if relation == "less than" else count >= limit
 
 
+def _pattern(words: str) -> str:
+    """Words of an item as the pattern they are in IFEval; literally where one could be endless."""
+    return words if re.fullmatch(r"[\w\s.,:;'\-]*", words) else re.escape(words)
+
+
 def keywords_present(text: str, a: Arguments) -> bool:
     """Every keyword occurs; keywords are patterns, case does not matter."""
-    return all(re.search(word, text, re.IGNORECASE) for word in a["keywords"])
+    return all(re.search(_pattern(word), text, re.IGNORECASE) for word in a["keywords"])
 
 
 def keyword_frequency(text: str, a: Arguments) -> bool:
     """A keyword occurs often or rarely enough."""
-    found = len(re.findall(a["keyword"].strip(), text, re.IGNORECASE))
+    found = len(re.findall(_pattern(a["keyword"].strip()), text, re.IGNORECASE))
     return _compare(found, a["relation"], a["frequency"])
 
 
 def forbidden_words_absent(text: str, a: Arguments) -> bool:
     """None of the words stands in the text as a whole word."""
     words = a["forbidden_words"]
-    return not any(re.search(rf"\b{word}\b", text, re.IGNORECASE) for word in words)
+    return not any(re.search(rf"\b{_pattern(word)}\b", text, re.IGNORECASE) for word in words)
 
 
 def letter_frequency(text: str, a: Arguments) -> bool:
@@ -91,7 +96,7 @@ def postscript(text: str, a: Arguments) -> bool:
     """A postscript with the given mark."""
     mark = a["postscript_marker"].strip()
     known = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
-    return re.search(known.get(mark, mark.lower()), text.lower()) is not None
+    return re.search(known.get(mark, _pattern(mark.lower())), text.lower()) is not None
 
 
 def number_bullets(text: str, a: Arguments) -> bool:
@@ -115,7 +120,7 @@ def highlighted_sections(text: str, a: Arguments) -> bool:
 
 def multiple_sections(text: str, a: Arguments) -> bool:
     """At least so many numbered section headings (`SECTION 1`)."""
-    heading = rf"\s?{a['section_spliter'].strip()}\s?\d+\s?"
+    heading = rf"\s?{_pattern(a['section_spliter'].strip())}\s?\d+\s?"
     return len(re.findall(heading, text)) >= int(a["num_sections"])
 
 

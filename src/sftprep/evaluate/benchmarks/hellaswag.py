@@ -33,8 +33,14 @@ CHANCE = 0.25
 
 def clean(text: str) -> str:
     """Take out what WikiHow left in the texts: `[title]` marks and other brackets."""
-    text = text.strip().replace(" [title]", ". ")
-    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+    lines = text.strip().replace(" [title]", ". ").split("\n")
+    return "\n".join(_without_brackets(line) for line in lines).replace("  ", " ")
+
+
+def _without_brackets(line: str) -> str:
+    """Only up to the last closing bracket, so that a line of opening ones takes linear time."""
+    end = line.rfind("]") + 1
+    return re.sub(r"\[.*?\]", "", line[:end]) + line[end:]
 
 
 def read(row: Row) -> Row:
