@@ -3,7 +3,7 @@
 Finished rows make room for waiting prompts while the others go on, so no row waits for the longest
 answer. A beginning that all prompts share is encoded once.
 
-Shapes: B rows, L columns, S slots, K keys, V vocabulary.
+Shapes: B new rows, R rows at work, L columns, K keys, V vocabulary.
 """
 
 from collections import deque
@@ -110,7 +110,7 @@ def _shared_prefix(engine: Engine, waiting: Sequence[Writing]) -> Prefix | None:
 
 
 class Batch:
-    """Rows written together: slots, their cache and the prompts that wait for a slot."""
+    """Rows written together, their cache and the prompts that wait for a row to become free."""
 
     def __init__(
         self,
@@ -122,38 +122,32 @@ class Batch:
     ) -> None:
         self.engine = engine
         self.queue = deque(waiting)
-        self.slots: list[Writing | None] = [None] * rows
+        self.rows = rows
+        self.active: list[Writing] = []
+        """Row by row, in the order of the cache's slots."""
         self.cache = SlotCache(rows)
         self.prefix = prefix
         self.reader = reader
         self.finished: set[int] = set()
 
     def run(self, check: Callable[[], None]) -> None:
-        """Write until queue and slots are empty; `check` may raise between tokens."""
-        while True:
+        """Write until all is written; `check` may raise between tokens."""
+        while self.queue or self.active:
             check()
             self._refill()
-            active = [slot for slot, one in enumerate(self.slots) if one is not None]
-            if not active:
-                return
-            if not self.queue and len(active) * 2 <= len(self.slots):
-                self.cache.keep(active)
-                self.slots = [self.slots[slot] for slot in active]
-            self._step()
+            if self.active:
+                self._step()
 
     def _refill(self) -> None:
-        free = [slot for slot, one in enumerate(self.slots) if one is None]
-        enough = max(1, len(self.slots) // REFILL_SHARE)
-        while self.queue and len(free) >= enough:
+        enough = max(1, self.rows // REFILL_SHARE)
+        while self.queue and (free := self.rows - len(self.active)) >= enough:
             before = 0 if self.prefix is None else self.prefix.length
             longest = len(self.queue[0].ids) - before
             count = max(1, self.engine.tokens_per_pass // longest)
-            chosen = [self.queue.popleft() for _ in range(min(count, len(free), len(self.queue)))]
-            self._prefill(chosen, free[: len(chosen)])
-            free = [slot for slot, one in enumerate(self.slots) if one is None]
+            self._prefill([self.queue.popleft() for _ in range(min(count, free, len(self.queue)))])
 
-    def _prefill(self, chosen: Sequence[Writing], slots: Sequence[int]) -> None:
-        """Encode prompts into their slots, and take each one's first token."""
+    def _prefill(self, chosen: Sequence[Writing]) -> None:
+        """Encode prompts into the next free slots, and take each one's first token."""
         before = 0 if self.prefix is None else self.prefix.length
         lengths = [len(one.ids) - before for one in chosen]
         ids_BL = np.zeros((len(chosen), max(lengths)), np.int64)
@@ -170,16 +164,18 @@ class Batch:
             logits_to_keep=torch.from_numpy(kept).to(device),
             **inputs,
         ).logits
+        place = (len(self.active), len(chosen))
         if self.prefix is not None:
             pairs = zip(self.prefix.keys, self.prefix.values, strict=True)
-            self.cache.fill(slots, [*pairs], 0)
+            self.cache.fill(*place, [*pairs], 0)
             states = cache.recorded
         else:
             states = [(layer.keys, layer.values) for layer in cache.layers]
-        self.cache.fill(slots, states, before)
+        self.cache.fill(*place, states, before)
+        self.active.extend(chosen)
         columns = np.searchsorted(kept, np.asarray(lengths) - 1)
         logits_BV = logits_BKV[torch.arange(len(chosen)), torch.from_numpy(columns)]
-        self._accept(dict(zip(slots, chosen, strict=True)), choose(logits_BV, chosen))
+        self._accept(place[0], choose(logits_BV, chosen))
 
     def _behind_prefix(self, shape: tuple[int, int]) -> dict[str, Any]:
         rows, length = shape
@@ -192,30 +188,31 @@ class Batch:
         return {"position_ids": positions_BL, "attention_mask": mask}
 
     def _step(self) -> None:
-        """One token for every slot; what idle slots compute is thrown away."""
-        last = [0 if one is None else one.tokens[-1] for one in self.slots]
-        lengths = [0 if one is None else len(one.ids) + len(one.tokens) - 1 for one in self.slots]
+        """One token for every row."""
+        last = [one.tokens[-1] for one in self.active]
+        lengths = [one.length - 1 for one in self.active]
         device = self.engine.model.device
-        positions_S1 = torch.tensor(lengths, device=device)[:, None]
-        self.cache.begin_step(positions_S1[:, 0], max(lengths) + 1)
-        keys_SK = torch.arange(self.cache.visible, device=device).expand(len(last), -1)
-        seen_S1K = keys_SK[:, None, :] <= positions_S1[:, :, None]
-        logits_S1V = self.engine.model(
+        positions_R1 = torch.tensor(lengths, device=device)[:, None]
+        self.cache.begin_step(positions_R1[:, 0], max(lengths) + 1)
+        keys_RK = torch.arange(self.cache.visible, device=device).expand(len(last), -1)
+        seen_R1K = keys_RK[:, None, :] <= positions_R1[:, :, None]
+        logits_R1V = self.engine.model(
             input_ids=torch.tensor(last, device=device)[:, None],
-            position_ids=positions_S1,
-            attention_mask=layer_masks(self.engine, seen_S1K, positions_S1, keys_SK),
+            position_ids=positions_R1,
+            attention_mask=layer_masks(self.engine, seen_R1K, positions_R1, keys_RK),
             past_key_values=self.cache,
             use_cache=True,
         ).logits
-        active = {slot: one for slot, one in enumerate(self.slots) if one is not None}
-        logits_SV = logits_S1V[:, -1]
-        if len(active) < len(last):
-            logits_SV = logits_SV[torch.tensor([*active], device=device)]
-        self._accept(active, choose(logits_SV, [*active.values()]))
+        self._accept(0, choose(logits_R1V[:, -1], self.active))
 
-    def _accept(self, rows: dict[int, Writing], tokens: Sequence[int]) -> None:
-        for (slot, one), token in zip(rows.items(), tokens, strict=True):
-            ended = self.reader.accept(one, token)
-            self.slots[slot] = None if ended else one
-            if ended:
-                self.finished.add(one.number)
+    def _accept(self, first: int, tokens: Sequence[int]) -> None:
+        """A token for each row from `first` on; the last rows take the places of ended ones."""
+        rows = range(first, first + len(tokens))
+        pairs = zip(rows, tokens, strict=True)
+        ended = [row for row, token in pairs if self.reader.accept(self.active[row], token)]
+        for row in reversed(ended):
+            self.finished.add(self.active[row].number)
+            last = self.active.pop()
+            if row < len(self.active):
+                self.cache.move(len(self.active), row, last.length)
+                self.active[row] = last

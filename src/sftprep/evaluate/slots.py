@@ -1,6 +1,6 @@
 """Keys and values of the rows being written: one slot per row, each at its own length.
 
-Shapes: S slots, H key/value heads, C capacity in tokens, D head size.
+Shapes: S slots, R of them at work, H key/value heads, C capacity in tokens, D head size.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,10 @@ GROW_TOKENS = 128
 
 
 class SlotCache(DynamicCache):  # type: ignore[misc]
-    """A cache whose rows have different lengths; finished rows are overwritten by new prompts."""
+    """A cache whose rows have different lengths. The first slots are at work, the others free.
+
+    A finished row is overwritten by the last one at work, so no step computes an idle slot.
+    """
 
     def __init__(self, slots: int) -> None:
         super().__init__()
@@ -29,24 +32,26 @@ class SlotCache(DynamicCache):  # type: ignore[misc]
         self.lengths: Tensor | None = None
         self.visible = 0
 
-    def begin_step(self, lengths_S: Tensor, visible: int) -> None:
-        """Announce where this step's token of each slot goes: behind `lengths_S` earlier ones.
+    def begin_step(self, lengths_R: Tensor, visible: int) -> None:
+        """Announce where this step's token of each row goes: behind `lengths_R` earlier ones.
 
         Args:
+            lengths_R: of the R first slots; the others rest.
             visible: the largest of them plus one; known to the caller without asking the device.
         """
-        self.lengths = lengths_S
+        self.lengths = lengths_R
         self.visible = visible
         self.reserve(visible)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write one token per slot; what the layer attends to, [S, H, visible, D]."""
+        """Write one token per row; what the layer attends to, [R, H, visible, D]."""
         keys, values = self.keys_SHCD[layer_idx], self.values_SHCD[layer_idx]
-        keys[self.rows, :, self.lengths] = key_states[:, :, 0]
-        values[self.rows, :, self.lengths] = value_states[:, :, 0]
-        return keys[:, :, : self.visible], values[:, :, : self.visible]
+        count = key_states.shape[0]
+        keys[self.rows[:count], :, self.lengths] = key_states[:, :, 0]
+        values[self.rows[:count], :, self.lengths] = value_states[:, :, 0]
+        return keys[:count, :, : self.visible], values[:count, :, : self.visible]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens before this step in the longest slot."""
@@ -68,10 +73,13 @@ class SlotCache(DynamicCache):  # type: ignore[misc]
                 stored[index] = new
         self.capacity = grown
 
-    def fill(self, slots: Sequence[int], states: Sequence[tuple[Tensor, Tensor]], at: int) -> None:
-        """Put the states of new prompts ([rows or 1, H, tokens, D] per layer) into slots.
+    def fill(
+        self, first: int, count: int, states: Sequence[tuple[Tensor, Tensor]], at: int
+    ) -> None:
+        """Put the states of new prompts ([count or 1, H, tokens, D] per layer) into slots.
 
         Args:
+            first: the first of `count` neighbouring slots.
             at: token position of the first state.
         """
         tokens = states[0][0].shape[2]
@@ -83,18 +91,14 @@ class SlotCache(DynamicCache):  # type: ignore[misc]
                 self.values_SHCD.append(value.new_zeros(*shape, value.shape[3]))
             self.rows = self.rows.to(states[0][0].device)
         self.reserve(at + tokens)
-        index = torch.as_tensor(slots, device=self.rows.device)
         for layer, (key, value) in enumerate(states):
-            self.keys_SHCD[layer][index, :, at : at + tokens] = key
-            self.values_SHCD[layer][index, :, at : at + tokens] = value
+            self.keys_SHCD[layer][first : first + count, :, at : at + tokens] = key
+            self.values_SHCD[layer][first : first + count, :, at : at + tokens] = value
 
-    def keep(self, slots: Sequence[int]) -> None:
-        """Drop all other slots; the kept ones are renumbered in the given order."""
-        index = torch.as_tensor(slots, device=self.rows.device)
-        self.keys_SHCD = [keys[index] for keys in self.keys_SHCD]
-        self.values_SHCD = [values[index] for values in self.values_SHCD]
-        self.slots = len(slots)
-        self.rows = self.rows[: self.slots]
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Overwrite a slot with the `tokens` first states of another."""
+        for stored in (*self.keys_SHCD, *self.values_SHCD):
+            stored[target, :, :tokens] = stored[source, :, :tokens]
 
 
 class RecordingCache(PrefixCache):

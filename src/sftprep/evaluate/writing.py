@@ -44,6 +44,11 @@ class Writing:
     tokens: list[int] = field(default_factory=list)
 
     @property
+    def length(self) -> int:
+        """Tokens so far."""
+        return len(self.ids) + len(self.tokens)
+
+    @property
     def longest(self) -> int:
         """Tokens of prompt and answer at most."""
         return len(self.ids) + self.limit
