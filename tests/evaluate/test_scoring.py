@@ -231,7 +231,7 @@ def test_endings_of_one_context_become_one_tree() -> None:
     works = [work(1, 2, 3, 7, context=3), work(1, 2, 3, 8, 9, context=3)]
     (family,) = families(works)
     assert [len(tree.works) for tree in family.trees] == [2]
-    assert family.prefix == 2 and family.prefix_pays is False
+    assert family.prefix == 2 and family.prefix_pays(budget=1024) is False
 
 
 def test_a_shared_block_becomes_a_prefix_and_questions_become_trees() -> None:
@@ -245,7 +245,18 @@ def test_a_shared_block_becomes_a_prefix_and_questions_become_trees() -> None:
     (family,) = families(works)
     assert family.prefix == 200
     assert [len(tree.works) for tree in family.trees] == [2, 1, 1]
-    assert family.prefix_pays is True
+    assert family.prefix_pays(budget=1024) is True
+
+
+def test_a_question_that_fills_a_pass_gets_one_for_its_long_beginning() -> None:
+    block = tuple(range(600))
+    endings = [work(*block, 700 + i, 5, context=600) for i in range(4)]
+    (family,) = families(endings)
+    assert (len(family.trees), family.prefix) == (1, 599)
+    assert family.prefix_pays(budget=1024) is True
+    assert family.prefix_pays(budget=8192) is False
+    (single,) = families(endings[:1])
+    assert single.prefix_pays(budget=1024) is False
 
 
 def test_a_tree_row_holds_equal_beginnings_once_and_reads_the_predicting_columns() -> None:

@@ -81,7 +81,7 @@ def _run(
     """Every tree once with its targets: families with a prefix of their own, then all others."""
     alone: list[Tree] = []
     for family in _plan(engine, works):
-        if family.prefix_pays:
+        if family.prefix_pays(engine.tokens_per_pass):
             stop.check(label)
             prefix = encode_prefix(engine, family.trees[0].works[0].ids[: family.prefix])
             rows = [tree_row(tree, family.prefix) for tree in family.trees]

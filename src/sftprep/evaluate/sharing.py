@@ -48,10 +48,14 @@ class Family:
     prefix: int
     trees: tuple[Tree, ...]
 
-    @property
-    def prefix_pays(self) -> bool:
-        """Whether encoding the prefix once saves enough to be a pass of its own."""
-        return (len(self.trees) - 1) * self.prefix >= PREFIX_GAIN
+    def prefix_pays(self, budget: int) -> bool:
+        """Whether the prefix is better a pass of its own, where a pass holds `budget` tokens.
+
+        It saves encoding the prefix once per tree. A single tree gains too when it fills a pass
+        anyway: behind a prefix only its answers need the dense mask, the rest is plainly causal.
+        """
+        again = (len(self.trees) - 1) * self.prefix
+        return again >= PREFIX_GAIN or (len(self.trees[0].works) > 1 and self.prefix * 2 >= budget)
 
 
 def distinct(indices: Sequence[int], encoded: Sequence[Encoded]) -> list[Work]:

@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,12 +15,13 @@ from tests.evaluate.benchmarks.rows import CONSTRAINED, ENDING, PROBLEM, TRUTH, 
 
 from sftprep.comparison.items import read_items
 from sftprep.errors import EvaluationError
-from sftprep.evaluate import generation
+from sftprep.evaluate import generation, scoring
 from sftprep.evaluate.benchmarks.at_work import ModelAtWork
 from sftprep.evaluate.benchmarks.data import plan_task
 from sftprep.evaluate.benchmarks.journal import Answers, Journal
 from sftprep.evaluate.benchmarks.run import answer_all
 from sftprep.evaluate.engine import Engine
+from sftprep.evaluate.rows import Row
 from sftprep.evaluate.team import Team, contiguous, interleaved
 from sftprep.progress import Progress
 from sftprep.recipe.sections import BenchmarksSection, BenchmarkTask, ModelSection, Recipe
@@ -49,8 +50,8 @@ def ask(engine: Engine, name: str, section: BenchmarksSection, limit: int) -> li
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["mmlu_cloze", "hellaswag", "truthfulqa", "mmlu"])
-def test_real_items_are_decided_alike_in_passes_of_one_four_and_many_rows(
-    shared: Path, name: str
+def test_real_items_are_decided_alike_in_passes_of_one_four_and_64_rows(
+    shared: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -58,12 +59,19 @@ def test_real_items_are_decided_alike_in_passes_of_one_four_and_many_rows(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     section = BenchmarksSection(data_dir=str(shared / "data/benchmarks"))
-    found = []
-    for budget in (1, 2048, 32768):  # one row; about four; as many as a CPU pass takes
-        engine = Engine(model, tokenizer, max_tokens_per_batch=budget)
-        found.append(ask(engine, name, section, 24))
-    for other in found[1:]:
-        assert_same(found[0], other)
+    expected: list[ItemRecord] = []
+    for rows in (1, 4, 64):
+        monkeypatch.setattr(scoring, "batches", lambda all_rows, *_, n=rows: in_groups(all_rows, n))
+        engine = Engine(model, tokenizer)
+        found = ask(engine, name, section, 64)
+        expected = expected or found
+        assert_same(expected, found)
+
+
+def in_groups(rows: Sequence[Row], size: int) -> list[list[int]]:
+    """Passes of so many rows, longest first."""
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
+    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def assert_same(one: list[ItemRecord], two: list[ItemRecord]) -> None:
@@ -75,21 +83,23 @@ def assert_same(one: list[ItemRecord], two: list[ItemRecord]) -> None:
             assert a.loglikelihoods == pytest.approx(b.loglikelihoods, abs=1e-4)
 
 
-@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("rows", [1, 4, 64])
 def test_answers_do_not_depend_on_how_many_are_written_together(
     make_engine: Callable[..., Engine],
     tmp_path: Path,
     rows: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    questions = [
-        {**PROBLEM, "question": "and ".join("one two three dog"[: i + 3])} for i in range(9)
-    ]
-    write_rows(tmp_path / "starter_math/test.jsonl", questions)
+    words = ("one", "two", "three", "dog", "cat", "apples", "pears", "bird", "red")
+    asked = [f"{a} and {b}?" for a in words for b in words if a != b]
+    write_rows(
+        tmp_path / "starter_math/test.jsonl", [{**PROBLEM, "question": one} for one in asked]
+    )
     section = BenchmarksSection(data_dir=str(tmp_path))
-    together = ask(make_engine(), "starter_math", section, 9)
+    together = ask(make_engine(), "starter_math", section, len(asked))
+    assert len(together) == len(asked) == 72
     monkeypatch.setattr(generation, "MAX_ROWS", rows)
-    assert_same(ask(make_engine(), "starter_math", section, 9), together)
+    assert_same(ask(make_engine(), "starter_math", section, len(asked)), together)
 
 
 def free_port() -> int:
