@@ -1,6 +1,6 @@
-"""What durability costs: checkpoints, logs, listing, start-up; and memory of a million log lines.
+"""What durability costs: checkpoints, logs, listing; and memory of a million log lines.
 
-usage: python benchmarks/durable.py [--only checkpoint|start_up|listing|log]
+usage: python benchmarks/durable.py [--only checkpoint|listing|log]
            [--megabytes 256] [--rounds 7] [--steps 1000000] [--folder DIR]
 Raw and durable writes alternate; printed is the median ratio with the range over the rounds.
 """
@@ -12,8 +12,6 @@ import re
 import resource
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +24,6 @@ from sftprep.store.durable import append_line, commit_folder, iterate_jsonl, ver
 from sftprep.store.versions import numbered_folders
 
 FILES = 4  # weights and three optimizer tensors' worth
-COMMANDS = (["--help"], ["--version"], ["run", "--help"], ["diagnose", "{empty}"], ["gate", "{no}"])
 STEP = StepRecord.__dataclass_fields__
 
 
@@ -79,31 +76,6 @@ def overhead(root: Path, megabytes: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def start_up(root: Path) -> dict[str, dict[str, float]]:
-    """Median wall and processor seconds of commands that need no tensors."""
-    (root / "empty").mkdir()
-    found = {}
-    for words in COMMANDS:
-        command = [w.format(empty=root / "empty", no=root / "no") for w in words]
-
-        def once(command: list[str] = command) -> None:
-            call = [sys.executable, "-m", "sftprep", *command]
-            subprocess.run(call, capture_output=True, check=False)
-
-        once()
-        walls, processor = [], []
-        for _ in range(5):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            walls.append(seconds(once))
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        found[" ".join(words)] = {
-            "wall": round(statistics.median(walls), 3),
-            "processor": round(statistics.median(processor), 3),
-        }
-    return found
-
-
 def log(root: Path, steps: int) -> dict[str, Any]:
     """A step log of many lines: append, read in a stream, read as the gate does."""
     path = root / "steps.jsonl"
@@ -144,14 +116,13 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--only", choices=["checkpoint", "start_up", "listing", "log"])
+    parser.add_argument("--only", choices=["checkpoint", "listing", "log"])
     parser.add_argument("--folder", type=Path, default=None)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
         root = Path(scratch)
         works: dict[str, Callable[[], Any]] = {
             "checkpoint": lambda: overhead(root, given.megabytes, given.rounds),
-            "start_up": lambda: start_up(root),
             "listing": lambda: listing(root),
             "log": lambda: log(root, given.steps),
         }

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-from rich.text import Text
+if TYPE_CHECKING:  # Rich takes 0.1 s to load: only when something is printed
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
 
 PLAIN_EVERY_SECONDS = 10.0
 
@@ -62,7 +62,7 @@ class _PlainTask:
 
 @dataclass
 class _RichTask:
-    bar: RichProgress
+    bar: "RichProgress"
     identity: object
     started: float = field(default_factory=time.monotonic)
     done: int = 0
@@ -79,10 +79,18 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    @cached_property
+    def console(self) -> "Console":
+        """Where lines and bars go."""
+        from rich.console import Console
+
+        return Console(stderr=True, quiet=self.quiet, highlight=False, soft_wrap=True)
 
     def line(self, text: str) -> None:
         """One plain line; the text may hold anything."""
+        from rich.text import Text
+
         self.console.print(Text(show(text)))
 
     @contextmanager
@@ -94,6 +102,14 @@ class Progress:
         if not self.console.is_terminal:
             yield _PlainTask(label, total, unit)
             return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as RichProgress
+
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
