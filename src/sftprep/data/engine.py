@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Protocol
 
+from sftprep.data.cores import usable_cores
 from sftprep.data.rowcheck import Checked, Chunk, Context, check_chunk
 from sftprep.errors import DataError
 from sftprep.recipe.sections import DataSection
@@ -60,11 +61,6 @@ def engine_for(section: DataSection, context: Context, size: int) -> Iterator[En
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         _context[0] = None
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _InProcess:

@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,8 @@ def _shingles(texts: Sequence[list[str]]) -> tuple[Hashes, Index]:
     A text of fewer words is one shingle.
     """
     sizes = np.array([len(words) for words in texts], dtype=np.int64)
-    words = np.array([hash(w) for text in texts for w in text], dtype=np.int64).view(np.uint64)
+    each_word = chain.from_iterable(texts)
+    words = np.fromiter(map(hash, each_word), np.int64, int(sizes.sum())).view(np.uint64)
     owners = np.repeat(np.arange(len(texts)), sizes)
     with np.errstate(over="ignore"):
         hashes = (words[:-2] * _ODD[0] + words[1:-1]) * _ODD[1] + words[2:]

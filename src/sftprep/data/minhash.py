@@ -5,11 +5,14 @@ Source: Broder 1997 (MinHash); Leskovec, Rajaraman, Ullman, Mining of Massive Da
 Candidates are no verdict: the caller verifies each with the exact Jaccard similarity.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sftprep.data.cores import usable_cores
 from sftprep.data.wordstore import Hashes, Index, Texts
 
 PERMUTATIONS = 128
@@ -44,11 +47,16 @@ def band_keys(
     shifts = generator.integers(0, 1 << 63, PERMUTATIONS, dtype=np.uint64)
     per_band = rows_per_band(threshold)
     keys = np.zeros((PERMUTATIONS // per_band, len(texts)), dtype=np.uint64)
-    for first, last in texts.pieces():
-        if rows[first:last].any():
-            hashes, owners = texts.shingles(first, last, n)
+
+    def sign(piece: tuple[int, int]) -> None:
+        if rows[slice(*piece)].any():
+            hashes, owners = texts.shingles(*piece, n)
             wanted = rows[owners]
             _sign(hashes[wanted], owners[wanted], factors, shifts, per_band, keys)
+
+    # Threads: pieces fill other columns of `keys`, and numpy works without the interpreter's lock.
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        deque(pool.map(sign, texts.pieces()), maxlen=0)
     return keys
 
 

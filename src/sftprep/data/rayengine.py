@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -112,8 +112,14 @@ class _Ray:
 
 def _check(row: dict[str, Any], context: Any) -> dict[str, Any]:
     """One chunk on a worker."""
+    checked: Checked = check_chunk(row["chunk"], _context_of(context))
+    return {"number": row["number"], "checked": checked}
+
+
+@lru_cache(maxsize=1)
+def _context_of(reference: Any) -> Context:
+    """What a worker checks with, fetched once: a tokenizer takes longer to unpack than a chunk."""
     import ray
 
-    found: Context = ray.get(context)
-    checked: Checked = check_chunk(row["chunk"], found)
-    return {"number": row["number"], "checked": checked}
+    found: Context = ray.get(reference)
+    return found
