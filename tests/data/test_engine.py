@@ -1,6 +1,7 @@
 """Whichever engine checks the rows, the files are the same to the byte."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from tests.data.conftest import Prepare
 from tests.data.data_rows import clean_rows, pair, write_jsonl
 
+from sftprep.data.cores import usable_cores
 from sftprep.data.intake import CHUNK_ROWS
 from sftprep.errors import DataError
 from sftprep.store.run import RunFolder
@@ -64,3 +66,16 @@ def test_a_cluster_out_of_reach_is_named_at_once(
     pytest.importorskip("ray", reason="needs sftprep[ray]")
     with pytest.raises(DataError, match=f"data.ray_address: {address}: .*engine: local"):
         run_data(*mixed, engine="ray", ray_address=address)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("50000 100000", 1), ("100000 100000", 1), ("max 100000", None), ("", None)],
+)
+def test_the_quota_of_a_container_limits_the_processes(
+    tmp_path: Path, quota: str, cores: int | None
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    expected = len(os.sched_getaffinity(0)) if cores is None else cores
+    assert usable_cores(tmp_path / "cpu.max") == expected
+    assert usable_cores(tmp_path / "none") == len(os.sched_getaffinity(0))
