@@ -1,6 +1,5 @@
 """The plan: will it fit, how long, what does it cost; written before anything is spent."""
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -43,7 +42,7 @@ from sftprep.progress import Progress
 from sftprep.recipe.sections import Recipe
 from sftprep.records import TrainResult, from_dict
 from sftprep.stop import StopSignal
-from sftprep.store.durable import free_bytes, read_json, write_json
+from sftprep.store.durable import free_bytes, iterate_jsonl, read_json, write_json
 from sftprep.store.run import RunFolder
 
 PLAN_VERSION = 1
@@ -345,8 +344,5 @@ def record_actual(run: RunFolder, peak: int | None = None) -> None:
 
 def _recorded_peak(run: RunFolder) -> int | None:
     """The largest peak of the recorded steps, bytes of one device; None when none was recorded."""
-    if not run.steps.is_file():
-        return None
-    with run.steps.open(encoding="utf-8") as lines:
-        peaks = [json.loads(line).get("memory_bytes") or 0 for line in lines if line.strip()]
+    peaks = (row.get("memory_bytes") or 0 for row in iterate_jsonl(run.steps))
     return max(peaks, default=0) or None

@@ -44,8 +44,15 @@ def redact_text(text: str) -> str:
     """Hide secrets inside free text; the home folder becomes `~`."""
     for pattern, replacement in _TEXT_RULES:
         text = pattern.sub(replacement, text)
-    home = str(Path.home())
+    home = _home()
     return re.sub(rf"{re.escape(home)}(?=/|\b|$)", "~", text) if len(home) > 1 else text
+
+
+def _home() -> str:
+    try:
+        return str(Path.home())
+    except RuntimeError:  # a user without an entry, as in some containers
+        return ""
 
 
 def redact(value: Any, key: str = "") -> Any:
