@@ -4,11 +4,13 @@ Used by mkdocs as a hook (`mkdocs.yml`) and by tests/docs; run on its own it pri
 `python scripts/docs/pages.py reference/red_flags.md`.
 """
 
+import ast
 import importlib
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +66,29 @@ def _model_in(annotation: Any) -> Any:
 
 def _section(title: str, section: Any) -> list[str]:
     schema = section.model_json_schema(mode="validation")
+    words = _words_below(section)
     rows = [
-        (f"`{key}`", _kind(schema["properties"][key]), _default(field), field.description or "")
+        (f"`{key}`", _kind(schema["properties"][key]), _default(field), words.get(key, ""))
         for key, field in section.model_fields.items()
     ]
     return [f"## {title}", inspect.getdoc(section) or "",
             table(("key", "type", "default", "meaning"), rows)]  # fmt: skip
+
+
+def _words_below(section: Any) -> dict[str, str]:
+    """The text that stands below each key in the source.
+
+    Read here and not by pydantic: it would parse the source again at every start of the program.
+    """
+    (body,) = ast.parse(inspect.getsource(section)).body
+    assert isinstance(body, ast.ClassDef)
+    return {
+        line.target.id: inspect.cleandoc(after.value.value)
+        for line, after in pairwise(body.body)
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+        and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        and isinstance(after.value.value, str)
+    }  # fmt: skip
 
 
 LIMITS = (("exclusiveMinimum", "> "), ("minimum", ">= "), ("exclusiveMaximum", "< "),
