@@ -1,6 +1,6 @@
 """The catalogue's counts are exact: by formula, by published figure, by transformers itself."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -31,6 +31,8 @@ PUBLISHED = {
     "microsoft/phi-2": 2_779_683_840,
     "allenai/OLMo-7B-hf": 6_888_095_744,
     "allenai/OLMo-2-1124-7B": 7_298_617_344,
+    "allenai/Olmo-3-1025-7B": 7_298_011_136,
+    "allenai/Olmo-3-1125-32B": 32_233_522_176,
     "HuggingFaceTB/SmolLM3-3B-Base": 3_075_098_624,
     "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T": 1_100_048_384,
     "tiiuae/falcon-rw-1b": 1_311_625_216,
@@ -70,6 +72,27 @@ def test_a_row_is_complete(row: CatalogueModel) -> None:
     assert row.pretraining_data != ""
     assert row.pretraining_tokens is None or 1e11 <= row.pretraining_tokens <= 1e14
     assert row.shape.heads % row.shape.kv_heads == 0
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_each_fact_has_a_source_and_is_either_checked_or_recalled(row: CatalogueModel) -> None:
+    facts = {field.name for field in fields(row)} - {
+        "id", "family", "model_type", "documentation", "checked"
+    }  # fmt: skip
+    assert set(row.sources) == facts
+    assert all(address.startswith("https://") for address in row.sources.values())
+    assert set(row.checked) | set(row.recalled) == facts
+    assert not set(row.checked) & set(row.recalled)
+
+
+def test_every_family_that_users_ask_for_is_there() -> None:
+    families = {row.family for row in ROWS}
+    wanted = {
+        "Llama 2", "Llama 3", "Llama 3.1", "Llama 3.2", "Falcon", "Qwen 2.5", "Qwen 3", "Gemma 2",
+        "Gemma 3", "Phi", "OLMo 2", "OLMo 3", "SmolLM 2", "SmolLM 3", "Pythia", "TinyLlama",
+        "Mistral", "Mixtral", "Granite 3.1",
+    }  # fmt: skip
+    assert wanted - families == set()
 
 
 def test_a_mixture_of_experts_works_with_fewer_weights_than_it_has() -> None:

@@ -10,6 +10,7 @@ from sftprep.errors import RecipeError
 from sftprep.model.accelerators import ACCELERATORS, Accelerator
 from sftprep.model.hardware import (
     GIB,
+    cpu_from_info,
     detect_cpu,
     detect_hardware,
     hardware_from_smi,
@@ -126,6 +127,33 @@ def test_a_failing_nvidia_smi_means_no_gpu(tmp_path: Path, monkeypatch: pytest.M
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert detect_hardware().kind == "cpu"
+
+
+def cpuinfo(flags: str, name: str = "Some CPU", mhz: int = 2000) -> str:
+    return f"processor\t: 0\nmodel name\t: {name}\ncpu MHz\t\t: {mhz}.000\nflags\t\t: fpu {flags}\n"
+
+
+@pytest.mark.parametrize(
+    ("info", "features", "bf16", "peak_per_cycle", "fp32_per_cycle"),
+    [
+        # Two fused multiply-adds a cycle: 2 x 2 x 16 fp32 values of 512 bits, 8 of 256, 4 of 128.
+        (cpuinfo("avx2 avx512f avx512_bf16 amx_tile amx_bf16"),
+         ("amx_bf16", "avx512f", "avx512_bf16", "avx2"), True, 2048, 64 * 0.64),
+        (cpuinfo("avx2 avx512f"), ("avx512f", "avx2"), False, 64, 64 * 0.64),
+        (cpuinfo("avx avx2 fma"), ("avx2",), False, 32, 32 * 0.85),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", ("asimd",), False, 16, 16 * 0.64),
+        ("", (), False, 4, 4 * 0.64),
+    ],
+    ids=["AMX", "AVX-512", "AVX2 only", "ARM", "nothing known"],
+)  # fmt: skip
+def test_a_cpu_is_known_by_its_flags(
+    info: str, features: tuple[str, ...], bf16: bool, peak_per_cycle: int, fp32_per_cycle: float
+) -> None:
+    cpu = cpu_from_info(info, cores=3, memory=5 << 30)
+    assert (cpu.features, cpu.bf16, cpu.cores, cpu.memory_bytes) == (features, bf16, 3, 5 << 30)
+    ghz = 2.0 if "MHz" in info else 2.5  # assumed where it is not stated
+    assert cpu.flops == pytest.approx(peak_per_cycle * ghz * 1e9 * 3)
+    assert cpu.fp32_rate == pytest.approx(fp32_per_cycle * ghz * 1e9 * 3)
 
 
 def test_this_machines_cpu_is_described() -> None:

@@ -134,6 +134,24 @@ def test_a_small_gpu_gets_adapters_with_their_own_learning_rate(
     assert make_plan(resolved.recipe, None).fits is True
 
 
+def test_several_gpus_split_a_model_that_one_cannot_hold(tmp_path: Path, rows_file: Path) -> None:
+    resolved = written(
+        tmp_path / "r.yaml", base="Qwen/Qwen2.5-7B", data=str(rows_file), hardware="8xH100-80GB"
+    )
+    assert resolved.recipe.training.parallel == "fsdp"
+    assert make_plan(resolved.recipe, None).fits is True
+
+
+def test_the_memory_in_the_file_is_that_of_its_values(tmp_path: Path, rows_file: Path) -> None:
+    path = write_recipe(
+        tmp_path / "r.yaml", base="Qwen/Qwen2.5-1.5B", data=str(rows_file), hardware="1xH200"
+    )
+    recipe = load_recipe(path, (), parameters_of).recipe
+    assert recipe.training.batch_size < 8  # 120 rows need small steps
+    need = make_plan(recipe, None).memory["total"]
+    assert f"Needs {need / 2**30:.1f} GiB on 1 x NVIDIA H200" in path.read_text()
+
+
 def test_what_cannot_fit_is_said_in_the_file(tmp_path: Path, rows_file: Path) -> None:
     path = write_recipe(
         tmp_path / "r.yaml", base="Qwen/Qwen2.5-72B", data=str(rows_file), hardware="1xT4"

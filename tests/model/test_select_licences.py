@@ -16,6 +16,7 @@ from sftprep.model.licences import LICENCES, PHRASES, Licence, judge, licence_in
         ("cc-by-nc-4.0", "commercial", "forbidden"),
         ("cc-by-nc-4.0", "research", "conditions"),
         ("qwen-research", "commercial", "forbidden"),
+        ("falcon-llm-license", "commercial", "conditions"),  # as the hub's model cards name it
         ("house-rules-1", "research", "unknown"),
         (None, "research", "unknown"),
     ],
@@ -39,7 +40,9 @@ def test_phrases_lead_to_known_licences() -> None:
     ("text", "expected"),
     [
         ("LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\nLlama 3.1 Version", "llama3.1"),
+        ("LLAMA 3.3 COMMUNITY LICENSE AGREEMENT", "llama3.3"),
         ("Qwen RESEARCH LICENSE AGREEMENT", "qwen-research"),
+        ("# Falcon-LLM License 2.0", "falcon-llm-license"),
         ("Attribution-NonCommercial 4.0 International", "cc-by-nc-4.0"),
         ("Attribution-ShareAlike 4.0 International", "cc-by-sa-4.0"),
         ("Permission is hereby granted,\nfree of charge, to any person", "mit"),

@@ -302,10 +302,47 @@ def _preview(recipe: Path, overrides: Sequence[str], count: int) -> None:
         console.rule()
 
 
+def plan(
+    recipe: RecipeArgument,
+    hardware: Annotated[
+        list[str] | None,
+        typer.Option(help="Plan for this machine instead, e.g. 8xH100-80GB@2.50; repeatable."),
+    ] = None,
+    set_: Override = None,
+    json: Json = False,
+) -> None:
+    """Predict memory, time and cost.
+
+    With prepared data it measures a few real steps and writes plan.json. Before that, or for other
+    machines (--hardware), it estimates from the data as it stands and writes nothing.
+    """
+    from sftprep.store.run import RunFolder
+
+    resolved = resolve(recipe, set_ or ())
+    wanted = resolved.recipe
+    ready = RunFolder(Path(wanted.output.run_dir)).data_report.is_file()
+    if ready and not hardware:
+        one_stage("plan", recipe, set_ or (), json)
+        return
+    from dataclasses import asdict
+
+    from sftprep.evaluate.benchmarks.workload import workloads
+    from sftprep.model.outlook import outlook
+
+    plans = outlook(wanted, hardware or [wanted.model.hardware], lambda r: workloads(r.benchmarks))
+    if json:
+        print_json({"plans": [asdict(one) for one in plans]})
+        return
+    print(show("\n\n".join("\n".join(one.lines()) for one in plans)))
+    if not ready:
+        print("\nEstimated from the data as it stands; `sftprep data` counts it exactly.")
+
+
 # Stages whose command has options of its own.
 OWN_COMMAND: dict[str, Any] = {
     "data": data,
     "models": models,
+    "plan": plan,
     "benchmark": benchmark,
     "report": report,
 }

@@ -9,10 +9,11 @@ from sftprep.model.describe import ModelFacts, native_support
 from sftprep.model.estimate import seconds_per_token, training_volume
 from sftprep.model.hardware import GIB, Hardware
 from sftprep.model.hub import HubFacts
+from sftprep.model.job import Job
 from sftprep.model.licences import judge
-from sftprep.model.memory import Job, fits
+from sftprep.model.memory import fits
 from sftprep.model.plan_words import readable_seconds
-from sftprep.model.sample import TokenFit
+from sftprep.model.sample import TYPICAL_BYTES_PER_TOKEN, TokenFit
 from sftprep.model.settings import job_for, nearest
 from sftprep.recipe.sections import ModelSection, TrainingSection
 
@@ -104,17 +105,24 @@ def context_aspect(facts: ModelFacts, fit: TokenFit | None, max_length: int) -> 
         standing: Standing = "good" if context >= max_length else "caution"
         return Aspect("context", standing, f"{context} tokens, no rows to compare with", context)
     half, most, nearly_all, longest = fit.lengths
-    lengths = f"rows: median {half}, 90 % {most}, 99 % {nearly_all}, longest {longest} tokens"
+    about = "" if fit.measured else f", at {TYPICAL_BYTES_PER_TOKEN:g} bytes a token"
+    lengths = f"median {half}, 90 % {most}, 99 % {nearly_all}, longest {longest} tokens{about}"
     if context < half:
         return Aspect(
-            "context", "out", f"{context} tokens are less than half of the {lengths}", context
+            "context",
+            "out",
+            f"{context} tokens are too few for half of the rows ({lengths})",
+            context,
         )
     if context < nearly_all or context < max_length:
         short = f"max_length {max_length}" if context < max_length else "the longest rows"
         return Aspect(
-            "context", "caution", f"{context} tokens are too few for {short} ({lengths})", context
+            "context",
+            "caution",
+            f"{context} tokens are too few for {short} (rows: {lengths})",
+            context,
         )
-    return Aspect("context", "good", f"{context} tokens ({lengths})", context)
+    return Aspect("context", "good", f"{context} tokens (rows: {lengths})", context)
 
 
 def tokenizer_aspect(facts: ModelFacts, fit: TokenFit | None) -> Aspect:
@@ -154,6 +162,8 @@ def support_aspect(facts: ModelFacts, section: ModelSection, row: CatalogueModel
     text = f"architecture {facts.model_type} {words} part of the installed transformers"
     template = "own chat template" if facts.chat_template else "chat template: the built-in one"
     where = f"; documented at {row.documentation}" if row else ""
+    if row and row.recalled:
+        where += f"; from memory of its pages, to be checked: {', '.join(row.recalled)}"
     return Aspect("support", "good" if native else "bad", f"{text}; {template}{where}")
 
 

@@ -1,5 +1,5 @@
 """A reviewed table of base models. Counts follow from the shape and are tested against published
-ones; the fields named in `recalled_fields` of catalogue.json are from memory of the model cards.
+ones. `sources` names where each fact stands; facts not in `checked` are recalled from there.
 """
 
 import json
@@ -17,10 +17,10 @@ from sftprep.model.shape import ModelShape
 class CatalogueModel:
     """One base model.
 
-    `parameters` is the published exact count (buffers excluded); `count_confirmed` says whether it
-    was found in public material besides following from the shape. `context` in tokens; `released`
-    is the month (YYYY-MM) the weights were first public.
-    `pretraining_tokens` and `gated` are None where undisclosed or not certain.
+    `parameters` is the published exact count (buffers excluded). `context` in tokens; `released`
+    is the month (YYYY-MM) the weights were first public. `pretraining_tokens` and `gated` are None
+    where undisclosed or not certain. `checked`: facts that were compared with public material when
+    the table was reviewed.
     """
 
     id: str
@@ -35,7 +35,23 @@ class CatalogueModel:
     licence: str
     gated: bool | None
     documentation: str
-    count_confirmed: bool
+    checked: tuple[str, ...]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Each fact and the page that states it."""
+        page = f"https://huggingface.co/{self.id}"
+        config = f"{page}/blob/main/config.json"
+        return {
+            "parameters": page, "shape": config, "context": config, "released": page,
+            "pretraining_tokens": self.documentation, "pretraining_data": self.documentation,
+            "licence": page, "gated": page,
+        }  # fmt: skip
+
+    @property
+    def recalled(self) -> tuple[str, ...]:
+        """Facts that were not compared with their source."""
+        return tuple(fact for fact in self.sources if fact not in self.checked)
 
     @property
     def active_parameters(self) -> int:
@@ -44,7 +60,8 @@ class CatalogueModel:
 
 
 def _row(values: dict[str, Any]) -> CatalogueModel:
-    return CatalogueModel(**{**values, "shape": ModelShape(**values["shape"])})
+    found = {"shape": ModelShape(**values["shape"]), "checked": tuple(values["checked"])}
+    return CatalogueModel(**{**values, **found})
 
 
 @cache

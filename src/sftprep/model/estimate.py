@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from sftprep.model.activations import layer_bytes
 from sftprep.model.hardware import Hardware
-from sftprep.model.memory import Job, activation_bytes_per_token
+from sftprep.model.job import Job
 from sftprep.model.shape import ModelShape
 from sftprep.recipe.sections import Recipe, TrainingSection
 
@@ -12,9 +13,12 @@ from sftprep.recipe.sections import Recipe, TrainingSection
 # weights need no gradient of their own; checkpointing repeats the forward pass.
 FORWARD, BACKWARD, BACKWARD_FROZEN = 2, 4, 2
 # How often a step moves the activations through memory. GPU: reads and writes of unfused
-# normalisation and activation kernels. CPU: fitted with CPU_EFFICIENCY to four shapes of 1.8M to
-# 63M parameters, one thread, 2026-11-22: at most 17 % off.
+# normalisation and activation kernels. CPU: with the next, fitted to processor time of one Zen 3
+# core (0.7M, 4M and 22M parameters, documents of 60 to 256 tokens, 2026-11-28: -14, +3 and 0 %).
 ACTIVATION_PASSES = {"cuda": 6, "rocm": 6, "mps": 12, "cpu": 6}
+# What an attention score that a CPU keeps costs forward and backward, in fp32 operations at the
+# rate of the products: 16 ns, most of it softmax and passes over small matrices.
+OPERATIONS_PER_SCORE = 1050
 MULTI_DEVICE_EFFICIENCY = 0.9
 # Packing fills about this share of the slots (best-fit decreasing gives 97 to 99 %).
 PACKING_FILL = 0.97
@@ -81,11 +85,13 @@ def _flops_per_token(job: Job) -> float:
 
 def seconds_per_token(job: Job, hardware: Hardware) -> float:
     """Training seconds per token on all devices together: compute plus memory traffic."""
-    rate = hardware.flops * hardware.efficiency if job.precision == "bf16" else hardware.fp32_rate
-    layer = activation_bytes_per_token(job.shape, job.precision)
+    rate = hardware.flops * hardware.efficiency if job.precision != "fp32" else hardware.fp32_rate
+    layer = layer_bytes(job) / job.tokens
     traffic = layer * job.shape.layers * ACTIVATION_PASSES[hardware.kind] / hardware.bandwidth
+    scores = job.shape.layers * job.shape.heads * job.score_span
+    attention = scores * OPERATIONS_PER_SCORE / hardware.fp32_rate
     scale = hardware.count * (MULTI_DEVICE_EFFICIENCY if hardware.count > 1 else 1.0)
-    return (_flops_per_token(job) / rate + traffic) / scale
+    return (_flops_per_token(job) / rate + traffic + attention) / scale
 
 
 def training_time(

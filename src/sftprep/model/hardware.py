@@ -13,16 +13,18 @@ from sftprep.model.accelerators import ACCELERATORS, Accelerator
 
 GIB = 1 << 30
 AUTO = "auto"
-# Share of one core's peak that training steps reach, in fp32 vector units and in AMX tiles, which
-# mostly wait for data: 1.8M to 63M parameters, torch 2.13, a 2.1 GHz Xeon. More threads reach less
-# on small models; the plan's range covers that, and real steps replace it.
-CPU_EFFICIENCY = 0.64
+# Share of a core's peak that training in AMX tiles reaches, which mostly wait for data: 1.8M to 63M
+# parameters, torch 2.13, a 2.1 GHz Xeon. More threads reach less on small models; the plan's range
+# covers that, and real steps replace it.
 AMX_EFFICIENCY = 0.036
 # GPUs compute fp32 about eight times slower than bf16 (between TF32 and the plain fp32 units).
 GPU_FP32_SHARE = 1 / 8
-# Floating-point operations per cycle and core, two fused multiply-adds per cycle: Intel and AMD
-# optimisation manuals. AMX: 1024 bf16 multiply-adds per cycle.
-CPU_FLOPS_PER_CYCLE = (("amx_bf16", 2048), ("avx512f", 64), ("avx2", 32), ("asimd", 16))
+# Operations per cycle and core in bf16 tiles: 1024 multiply-adds (Intel's optimisation manual).
+AMX_FLOPS_PER_CYCLE = 2048
+# In fp32, two fused multiply-adds a cycle (Intel and AMD optimisation manuals), and the share of it
+# that training's products reach: AVX-512 on the Xeon above, AVX2 on a 2.45 GHz Zen 3 (66 GFLOP/s).
+FP32_UNITS = (("avx512f", 64, 0.64), ("avx2", 32, 0.85), ("asimd", 16, 0.64))
+SCALAR = ("scalar", 4, 0.64)
 DEFAULT_GHZ = 2.5
 CPU_BANDWIDTH = 10e9  # bytes/s and core that a thread really streams on a server
 NVIDIA_SMI_SECONDS = 10
@@ -212,24 +214,28 @@ def _apple() -> Hardware:
 
 def detect_cpu() -> Hardware:
     """This machine's CPU, as far as this process may use it (affinity and container limits)."""
-    info = _read("/proc/cpuinfo")
+    return cpu_from_info(_read("/proc/cpuinfo"), usable_cores(), usable_memory())
+
+
+def cpu_from_info(info: str, cores: int, memory: int) -> Hardware:
+    """A CPU from the text of /proc/cpuinfo, which may be empty."""
     flags = set(re.findall(r"\w+", _line(info, "flags") or _line(info, "Features") or ""))
-    cores = usable_cores()
     ghz = float(_line(info, "cpu MHz") or DEFAULT_GHZ * 1000) / 1000
-    units = [(n, f) for n, f in CPU_FLOPS_PER_CYCLE if n in flags] + [("scalar", 4)]
-    unit, per_cycle = units[0]
-    amx = unit == "amx_bf16"
-    fp32_per_cycle = units[1][1] if amx else per_cycle
+    unit, per_cycle, share = next((row for row in FP32_UNITS if row[0] in flags), SCALAR)
     cycles = max(ghz, 1.0) * 1e9 * cores
+    fp32_rate = per_cycle * cycles * share
+    amx = "amx_bf16" in flags
+    if amx:
+        unit, per_cycle, share = "amx_bf16", AMX_FLOPS_PER_CYCLE, AMX_EFFICIENCY
     features = ("amx_bf16", "avx512f", "avx512_bf16", "avx2", "asimd")
     return Hardware(
         kind="cpu",
         device=_line(info, "model name") or platform.processor() or platform.machine(),
         count=1,
-        memory_bytes=usable_memory(),
+        memory_bytes=memory,
         flops=per_cycle * cycles,
-        efficiency=AMX_EFFICIENCY if amx else CPU_EFFICIENCY,
-        fp32_rate=fp32_per_cycle * cycles * CPU_EFFICIENCY,
+        efficiency=share,
+        fp32_rate=fp32_rate,
         bandwidth=CPU_BANDWIDTH * cores,
         bf16=amx,
         source=f"{cores} cores x {max(ghz, 1.0):.1f} GHz x {per_cycle} FLOP per cycle ({unit})",

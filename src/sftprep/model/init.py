@@ -155,9 +155,10 @@ def _data(start: _Start, out: Path) -> TextSection:
 def _training(start: _Start) -> TextSection:
     values, source, remarks = _values(start)
     keys = (
-        "method", "learning_rate", "batch_size", "gradient_accumulation_steps", "max_steps",
-        "epochs", "warmup_steps", "lr_scheduler", "weight_decay", "max_length", "precision",
-        "gradient_checkpointing", "validate_every", "save_every",
+        "method", "lora_base_4bit", "parallel", "learning_rate", "batch_size",
+        "gradient_accumulation_steps", "max_steps", "epochs", "warmup_steps", "lr_scheduler",
+        "weight_decay", "max_length", "precision", "gradient_checkpointing", "validate_every",
+        "save_every",
     )  # fmt: skip
     lines = [Line(key, values[key], source.get(key, "")) for key in keys if key in values]
     return TextSection("training", lines, remarks)
@@ -180,9 +181,8 @@ def _values(start: _Start) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     context = start.facts.context
     if context is not None and context < values["max_length"]:
         values["max_length"], source["max_length"] = context, "the model's context"
-    remarks = _fit_memory(start, values, source)
     _fit_data(start, values, source)
-    return values, source, remarks
+    return values, source, _fit_memory(start, values, source)
 
 
 def _fit_memory(start: _Start, values: dict[str, Any], source: dict[str, str]) -> list[str]:
@@ -191,7 +191,7 @@ def _fit_memory(start: _Start, values: dict[str, Any], source: dict[str, str]) -
     if facts.shape is None or facts.parameters is None:
         return ["Memory was not checked: the model's layout is unknown."]
     training = TrainingSection(**values)
-    job, need, _ = job_for(facts.shape, facts.parameters, training, hardware)
+    job, need, _ = job_for(facts.shape, facts.parameters, training, hardware, start.fit)
     if fits(need, hardware):
         return [f"Needs {need.total / GIB:.1f} GiB on {hardware.label}."]
     options = nearest(job, training, hardware)

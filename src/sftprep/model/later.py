@@ -11,8 +11,11 @@ from sftprep.recipe.sections import Recipe
 ROWS_WRITTEN_TOGETHER = 32
 # A forward pass is a third of a training step's operations (2 of 6 per weight and token).
 FORWARD_SHARE = 1 / 3
-# Loading a model, once per stage and model; small models.
-LOAD_SECONDS = 2.0
+# Loading a model, once per stage and model, beside reading its float32 weights at this rate.
+LOAD_SECONDS, LOAD_BYTES_PER_SECOND = 1.0, 1e9
+# Core seconds that starting, confining and judging one written program take (docs/benchmarks.md).
+PROGRAM_SECONDS = 0.18
+HOST_CORES = 8  # beside a GPU, where the recipe names a machine that is not here
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Workload:
     """One benchmark on one model, as evaluate/benchmarks/workload.py counts it.
 
     `read`: characters of prompts and continuations, what neighbours share counted once;
-    `written_tokens`: tokens that may be written. `problem`: why the items cannot be read.
+    `written_tokens`: tokens that may be written; `programs`: answers that are run as programs;
+    `start_seconds`: reading the items, once. `problem`: why they cannot be read.
     """
 
     name: str
@@ -28,6 +32,8 @@ class Workload:
     read: int
     written_tokens: int
     problem: str | None = None
+    programs: int = 0
+    start_seconds: float = 0.0
 
 
 Count = Callable[[Recipe], Sequence[Workload]]
@@ -45,17 +51,21 @@ class LaterStage:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Seconds per token read, and per token written."""
+    """Seconds per token read, per token written, per model loaded, per program run."""
 
     read: float
     write: float
+    load: float = 0.0
+    program: float = 0.0
 
 
 def rates(read_seconds: float, parameters: int, hardware: Hardware) -> Rates:
     """Writing reads every weight once per token and batch, beside the computation."""
     width = 4 if hardware.kind == "cpu" else 2
     weights = width * parameters / hardware.bandwidth / ROWS_WRITTEN_TOGETHER
-    return Rates(read_seconds, read_seconds + weights)
+    load = LOAD_SECONDS + 4 * parameters / LOAD_BYTES_PER_SECOND
+    program = PROGRAM_SECONDS / (hardware.cores or HOST_CORES)
+    return Rates(read_seconds, read_seconds + weights, load, program)
 
 
 def later_stages(
@@ -76,12 +86,16 @@ def later_stages(
     section = recipe.validation
     prompts = section.samples + section.instruction_limit
     limit = section.max_new_tokens
-    validation = 2 * (held_out_tokens * speed.read + LOAD_SECONDS)
+    validation = 2 * (held_out_tokens * speed.read + speed.load)
     validation += prompts * (min(limit, answer) + limit) * speed.write
     found = [LaterStage("validate", prompts, validation)]
+    if work:
+        start = models * speed.load + sum(one.start_seconds for one in work)
+        found.append(LaterStage("benchmarks' start", models, start))
     for one in work:
         per_item = one.written_tokens / one.items if one.items else 0.0
         written = one.items * (min(per_item, answer) + (models - 1) * per_item)
         seconds = models * one.read / size * speed.read + written * speed.write
+        seconds += models * one.programs * speed.program
         found.append(LaterStage(one.name, one.items, seconds, one.problem))
     return tuple(found)

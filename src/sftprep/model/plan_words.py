@@ -58,7 +58,8 @@ def memory_words(memory: Mapping[str, int | bool]) -> str:
     """The parts of the memory in words, in the order they are held."""
     names = {
         "weights": "weights", "gradients": "gradients", "optimiser": "optimiser",
-        "activations": "activations", "casts": "16-bit copies", "logits": "logits",
+        "activations": "activations", "casts": "16-bit copies",
+        "logits": "logits and gradients in flight",
         "buffers": "libraries and buffers",
     }  # fmt: skip
     parts = [f"{words} {memory[key] / GIB:.2f}" for key, words in names.items() if memory[key]]

@@ -18,8 +18,6 @@ from sftprep.store.run import RunFolder
 
 ROWS_PER_FILE = 200
 SAMPLE_ROWS = 1000
-# Up to this length a CPU keeps attention scores (model/attention.py; a test compares them).
-SHORT_TOKENS = 256
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 # Without a tokenizer: English text has about four bytes per token in a 32k to 128k vocabulary.
 TYPICAL_BYTES_PER_TOKEN = 4.0
@@ -42,8 +40,7 @@ class TokenFit:
 
     `unknown` is the share of characters that the vocabulary cannot write (a run of them may be one
     token). `measured` is false without a tokenizer here: TYPICAL_BYTES_PER_TOKEN was used.
-    `supervised`: share of the bytes that are responses. `short_span`: tokens that a token's
-    document has on average, documents above SHORT_TOKENS counting nothing.
+    `supervised`: share of the bytes that are responses. `row_lengths`: tokens of each row.
     """
 
     bytes_per_token: float
@@ -53,7 +50,7 @@ class TokenFit:
     rows: int
     measured: bool
     supervised: float = 1.0
-    short_span: float = 0.0
+    row_lengths: tuple[int, ...] = ()
 
 
 def as_text(prompt: str, response: str) -> str:
@@ -180,7 +177,7 @@ def _fit(
         mean_length=total / len(lengths),
         rows=len(lengths),
         measured=measured,
-        short_span=sum(n * n for n in lengths if n <= SHORT_TOKENS) / total,
+        row_lengths=tuple(lengths),
     )
 
 

@@ -1,7 +1,7 @@
 """Rank base models for a recipe: what trains here, may be used, and fits the data, in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -58,6 +58,7 @@ class RankedModel:
 
     `usable` is false when an aspect excludes it. `bits_per_byte` is None when not measured.
     `score` in points, comparable only within one ranking. `role`: base, candidate or catalogue.
+    `sources`: the page that states each fact, for models of the catalogue.
     """
 
     rank: int
@@ -74,6 +75,7 @@ class RankedModel:
     released: str | None = None
     downloads: int | None = None
     likes: int | None = None
+    sources: Mapping[str, str] | None = None
 
     @property
     def reasons(self) -> list[str]:
@@ -233,6 +235,7 @@ def rank(judged: Sequence[Judged]) -> list[RankedModel]:
             released=model.released,
             downloads=model.hub.downloads if model.hub else None,
             likes=model.hub.likes if model.hub else None,
+            sources=row.sources if (row := find_model(model.facts.ref)) else None,
         )
         for place, model in enumerate(ordered, start=1)
     ]

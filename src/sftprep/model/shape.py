@@ -139,6 +139,7 @@ TRAITS: dict[str, dict[str, Trait]] = {
     "gemma3_text": {"tied": _flag("tie_word_embeddings", True), "norms": 4, "qk_norm": "head"},
     "olmo": {"norm_weight": False},
     "olmo2": {"qk_norm": "full"},
+    "olmo3": {"qk_norm": "full"},
     "phi": {**_BIASED, "norms": 1, "head_bias": True},
     "gpt_neox": _BIASED,
     "gpt2": {

@@ -1,20 +1,22 @@
 """Precision and memory choices, each with the reason that is printed."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
+from sftprep.errors import ModelError
+from sftprep.model.hardware import detect_cpu, detect_hardware
+from sftprep.model.settings import job_for
+from sftprep.model.shape import shape_of
 from sftprep.recipe.sections import TrainingSection
+from sftprep.store.ranks import ranks
 
 # Narrower matrices leave the bf16 tiles of a CPU idle while every weight is still converted:
 # at width 160 bf16 trained at 0.7 to 0.9 times the speed of fp32 (alternating runs, AMX CPU).
 CPU_BF16_MIN_HIDDEN = 512
-# 16-bit activations of one transformer layer: 34 bytes x tokens x hidden, without attention scores
-# (Korthikanti et al. 2022, "Reducing Activation Recomputation", eq. 2); twice that in 32 bits.
-LAYER_BYTES_PER_VALUE = 34
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -67,17 +69,26 @@ def cpu_has_amx() -> bool:
 def wants_checkpointing(
     section: TrainingSection, model: PreTrainedModel, device: str, dtype: torch.dtype
 ) -> tuple[bool, str]:
-    """Resolve `training.gradient_checkpointing`; auto: on when activations would not fit."""
+    """Resolve `training.gradient_checkpointing`; auto: what the memory plan says for this device.
+
+    The plan knows 32 and 16 bits; ranks of one CPU share its memory.
+    """
     if section.gradient_checkpointing != "auto":
         return section.gradient_checkpointing == "on", "as the recipe says"
-    config = model.config.get_text_config()
-    tokens = section.batch_size * section.max_length
-    layers, hidden = int(config.num_hidden_layers), int(config.hidden_size)
-    need = tokens * layers * hidden * LAYER_BYTES_PER_VALUE * (dtype.itemsize // 2)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    free = free_memory(device) - 12 * trainable  # float32 gradients and two Adam moments
-    fits = need < 0.8 * free
-    return not fits, f"activations need about {need / 2**30:.1f} of {max(free, 0) / 2**30:.1f} GiB"
+    try:
+        shape = shape_of(model.config.get_text_config().to_dict())
+    except ModelError:
+        return True, "the model's layout is unknown, and recomputing is the safe side"
+    if device == "cpu":
+        cpu = detect_cpu()
+        hardware = replace(cpu, memory_bytes=cpu.memory_bytes // ranks())
+    else:
+        hardware = replace(detect_hardware(), count=ranks())
+    chosen = {"precision": "fp32" if dtype == torch.float32 else "bf16"}
+    section = section.model_copy(update=chosen)
+    _, _, choices = job_for(shape, model.num_parameters(), section, hardware)
+    choice = next(c for c in choices if c.key == "training.gradient_checkpointing")
+    return choice.value == "on", choice.why
 
 
 def free_memory(device: str) -> int:

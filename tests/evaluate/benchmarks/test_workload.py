@@ -50,7 +50,18 @@ def test_real_benchmarks_are_counted_in_full(shared: Path) -> None:
 @pytest.mark.shared
 def test_a_limit_counts_only_its_items(shared: Path) -> None:
     (found,) = workloads(section(shared / "data" / "benchmarks", "truthfulqa", limit=10))
-    assert found.items == 10
+    assert (found.items, found.programs) == (10, 0)
+
+
+@pytest.mark.shared
+def test_every_sample_of_a_coding_benchmark_is_a_program_to_run(shared: Path) -> None:
+    task = BenchmarkTask(name="humaneval", limit=10, samples=3)
+    plain = section(shared / "data" / "benchmarks", "humaneval", limit=10)
+    (one,) = workloads(plain)
+    (three,) = workloads(plain.model_copy(update={"tasks": (task,)}))
+    assert (one.programs, three.programs) == (10, 30)
+    assert three.written_tokens == 3 * one.written_tokens
+    assert one.start_seconds > 0
 
 
 def test_what_is_not_on_this_machine_is_said(tmp_path: Path) -> None:

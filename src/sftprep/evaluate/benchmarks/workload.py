@@ -5,6 +5,7 @@ from sftprep.evaluate.benchmarks.data import Plan, plan_task
 from sftprep.evaluate.benchmarks.protocol import Question, Setting
 from sftprep.model.later import Workload
 from sftprep.recipe.sections import BenchmarksSection
+from sftprep.store.run import monotonic
 
 # Pairs of neighbours looked at: enough for a mean, and each shows what it shares with the next.
 PAIRS = 24
@@ -18,14 +19,16 @@ def workloads(section: BenchmarksSection) -> list[Workload]:
             why = "not counted: benchmarks.data_dir is not set, the hub will be asked"
             found.append(Workload(task.name, 0, 0, 0, why))
             continue
+        begin = monotonic()
         try:
-            found.append(_workload(plan_task(task, section)))
+            plan = plan_task(task, section)
+            found.append(_workload(plan, monotonic() - begin))
         except SftprepError as error:
             found.append(Workload(task.name, 0, 0, 0, str(error)))
     return found
 
 
-def _workload(plan: Plan) -> Workload:
+def _workload(plan: Plan, start_seconds: float) -> Workload:
     """Scale the mean of some items to all of them."""
     count = len(plan.items)
     setting = Setting(str)
@@ -38,8 +41,15 @@ def _workload(plan: Plan) -> Workload:
         )
         read += characters(own, neighbour)
         written += own.generate.max_new_tokens if own.generate is not None else 0
-    seen = len(firsts)
-    return Workload(plan.name, count, round(read / seen * count), round(written / seen * count))
+    scale = count / len(firsts)
+    return Workload(
+        plan.name,
+        count,
+        round(read * scale),
+        round(written * scale) * plan.sampling.samples,
+        programs=count * plan.sampling.samples if plan.benchmark.protocol.runs_code else 0,
+        start_seconds=start_seconds,
+    )
 
 
 def characters(own: Question, neighbour: Question) -> int:
