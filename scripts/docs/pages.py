@@ -225,12 +225,35 @@ EXITS = (
 )
 
 
+# What to do when a message says no more than what is wrong.
+REMEDIES = {
+    "SftprepError": "Follow the message; each kind below says more.",
+    "RecipeError": "Change the key that is named; `sftprep run RECIPE --dry-run` prints every "
+    "value with its origin.",
+    "DataError": "Mend or delete the row that is named; `sftprep data explain FILE:LINE` says "
+    "what happened to it.",
+    "ModelError": "Give another folder or hub id, or download it again; `sftprep models MODEL` "
+    "says what it lacks.",
+    "StoreError": "Check path and permissions, or run the stage that writes the file "
+    "(`sftprep run RECIPE --from STAGE`).",
+    "RunLockedError": "Wait for the other process, or choose another `output.run_dir`.",
+    "DiskFullError": "Free space and give the same command again: it continues.",
+    "CorruptError": "Run the stage that writes the file again (`sftprep run RECIPE --from STAGE`). "
+    "A damaged training checkpoint is passed over for an older one.",
+    "TrainingError": "Change the key that is named; `sftprep diagnose RUN` weighs the causes.",
+    "EvaluationError": "Score again: `sftprep validate RECIPE` or `sftprep benchmark RECIPE`.",
+    "OutOfMemoryError": "Take smaller batches or rows; `sftprep plan RECIPE` says what fits.",
+    "MissingDependencyError": "Run the pip line of the message.",
+    "Interrupted": "Give the same command again: it continues.",
+}
+
+
 def errors_page() -> str:
     """The exception tree, exit codes, and every message of the code with its remedy."""
     from sftprep import errors
 
     kinds = [
-        (f"`{name}`", value.__mro__[1].__name__, _sentence(value), value.exit_code)
+        (f"`{name}`", value.__mro__[1].__name__, _sentence(value), REMEDIES[name], value.exit_code)
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.SftprepError)
     ]
@@ -239,7 +262,7 @@ def errors_page() -> str:
         "Every error that a user can mend. A message says what, where, the value and what to "
         "change; set `SFTPREP_TRACEBACK=1` to see the traceback too.",
         "## Exit status\n\n" + table(("status", "meaning"), EXITS),
-        "## Kinds\n\n" + table(("error", "child of", "meaning", "exit"), kinds),
+        "## Kinds\n\n" + table(("error", "child of", "meaning", "what to do", "exit"), kinds),
         "## Messages\n\nCollected from the source; `…` stands for a name or value of your run.",
     ]
     for room, rows in sorted(messages().items()):
@@ -249,8 +272,6 @@ def errors_page() -> str:
 
 def messages(source: Path = ROOT / "src" / "sftprep") -> dict[str, list[tuple[str, str]]]:
     """(error, message) of every `raise` of ours, by room, read from the syntax tree."""
-    import ast
-
     from sftprep import errors
 
     kinds = {n for n, v in vars(errors).items() if isinstance(v, type)}
@@ -270,8 +291,6 @@ def messages(source: Path = ROOT / "src" / "sftprep") -> dict[str, list[tuple[st
 
 def _template(node: Any) -> str:
     """The text of a message expression; what is computed becomes an ellipsis."""
-    import ast
-
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):

@@ -182,7 +182,8 @@ def diagnose(
         print(f"{apply} not written: no found cause asks for another recipe", file=sys.stderr)
     elif apply is not None:
         apply_patch(folder.recipe, diagnosis.patch, apply)
-        print(f"wrote {apply}", file=sys.stderr)
+        print(f"wrote {apply}. Next: sftprep run {apply} --set output.run_dir={run}-next",
+              file=sys.stderr)  # fmt: skip
 
 
 @app.command()
