@@ -107,7 +107,7 @@ def parse_value(data: bytes) -> Any:
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
         raise RowError("json_too_deep", f"{_depth(data)} levels")
     try:
-        value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_not_finite)
+        value = _STRICT.decode(text)
     except (ValueError, RecursionError) as error:
         raise RowError("json_invalid", f"{error}; row begins {text[:60]!r}") from error
     if "\\u" in text:
@@ -133,6 +133,9 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> Object:
 
 def _not_finite(name: str) -> float:
     raise RowError("json_not_finite", name)
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_no_repeats, parse_constant=_not_finite)
 
 
 def _check_text(value: Any) -> None:
