@@ -9,13 +9,16 @@ from sftprep.errors import DataError
 from sftprep.records import Reason
 
 BATCH = 1000
+# A few bytes may claim any number of empty rows; columns of one repeated value reach about 30.
+MAX_ROWS_PER_BYTE = 100
+MIN_ROWS = 1_000_000
 
 
 def parquet_rows(path: Path) -> Iterator[RawRow]:
     """Rows of a Parquet file.
 
     Raises:
-        DataError: damaged, or two columns have one name.
+        DataError: damaged, more rows than its size allows, or two columns have one name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -24,10 +27,12 @@ def parquet_rows(path: Path) -> Iterator[RawRow]:
         with pq.ParquetFile(path) as file:
             _check_names(file.schema_arrow.names, path)
             number = 0
+            _check_count(file.metadata.num_rows, path)
             for batch in file.iter_batches(batch_size=BATCH):
+                _check_batch(batch)
                 yield from _batch_rows(batch, number)
                 number += batch.num_rows
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: damaged parquet file ({error}). Fetch it again.") from error
 
 
@@ -35,7 +40,7 @@ def arrow_rows(path: Path) -> Iterator[RawRow]:
     """Rows of an Arrow file or stream (what `datasets` keeps on disk).
 
     Raises:
-        DataError: damaged, or two columns have one name.
+        DataError: damaged, more rows than its size allows, or two columns have one name.
     """
     import pyarrow as pa
 
@@ -43,10 +48,12 @@ def arrow_rows(path: Path) -> Iterator[RawRow]:
         with pa.memory_map(str(path)) as mapped:
             number = 0
             for batch in _arrow_batches(mapped, path):
+                _check_count(number + batch.num_rows, path)
+                _check_batch(batch)
                 for start in range(0, batch.num_rows, BATCH):
                     yield from _batch_rows(batch.slice(start, BATCH), number + start)
                 number += batch.num_rows
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: damaged arrow file ({error}). Write it again.") from error
 
 
@@ -69,6 +76,30 @@ def _check_names(names: list[str], path: Path) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{path}: two columns are named {twice!r}. Rename one of them.")
+
+
+def _check_count(rows: int, path: Path) -> None:
+    if rows > max(MIN_ROWS, MAX_ROWS_PER_BYTE * path.stat().st_size):
+        raise DataError(f"{path}: {rows:,} rows in {path.stat().st_size:,} bytes: not credible.")
+
+
+def _check_batch(batch: Any) -> None:
+    """Offsets and indexes of a damaged file point anywhere: following them would end the process.
+
+    Text that is not UTF-8 passes in a plain column, whose offsets are sound then: it is the fault
+    of one row.
+
+    Raises:
+        pyarrow.ArrowInvalid: a column is not sound.
+    """
+    import pyarrow as pa
+
+    for column in batch.columns:
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            if not (pa.types.is_string(column.type) and "UTF8" in str(error)):
+                raise
 
 
 def _batch_rows(batch: Any, before: int) -> Iterator[RawRow]:
