@@ -5,9 +5,9 @@
 
 Each case is a random model of some shape with the tokenizer of M, the plan that sftprep makes for
 it, and a few steps of sftprep's own training on ROWS, in a process of its own. Two measures:
-what torch's allocator holds at its peak (CPU: summed from its events on the fullest of the steps;
-GPU: max_memory_allocated) against the plan's `tensors`, and, on a CPU, the peak of resident memory
-against `total`.
+what torch's allocator holds at its peak (CPU: summed from its events; GPU: max_memory_allocated)
+against the plan's `tensors`, and, on a CPU, the peak of resident memory against `total`. The last
+step is the one of the whole epoch whose documents need most, because it decides the peak of a run.
 
 Cases in bf16 are left out where the processor has no unit for it. The gpu shapes need a GPU and
 have not been run on one.
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-STEPS = 6
+STEPS = 4
 ROWS = 1000
 ROW_BYTES = 900  # longer rows are left out, so that every row fits into max_length
 
@@ -242,28 +242,35 @@ def memory_of(name: str, options: argparse.Namespace) -> dict[str, Any]:
     reset_peak()  # the start-up self-check is over; what counts is training
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    steps = list(prefetched(session.plan, 1, STEPS, 0))
-    for step, batches in enumerate(steps, start=1):
+    steps = session.plan.steps_per_epoch
+    chosen = [*range(1, STEPS), max(range(1, steps + 1), key=lambda n: fullness(session, n, case))]
+    for step in chosen:
+        batches = next(prefetched(session.plan, step, step, 0))
         run_step(session, batches)
-        session.state.step = step
+        session.state.step += 1
     if cuda:
         live, resident = int(torch.cuda.max_memory_allocated()), None
     else:
         resident = peak_bytes()
-        live = allocator_peak(session, max(steps, key=fullness))
+        live = allocator_peak(session, batches)
     return {"tensors": need["tensors"], "total": need["total"], "allocator_peak": live,
             "resident_peak": resident, "need": dict(need)}  # fmt: skip
 
 
-def fullness(batches: Any) -> int:
-    """Places and kept scores of the fullest micro-batch of a step: what decides its peak."""
+def fullness(session: Any, step: int, case: Case) -> int:
+    """Values that attention keeps for the fullest micro-batch of a step: the peak of a run."""
     from sftprep.model.padding import SHORT_TOKENS, groups_of
 
-    return max(
-        sum(count * longest * (longest if longest <= SHORT_TOKENS else 1)
-            for count, longest in groups_of(batch.lengths.tolist()))
-        for batch in batches
-    )  # fmt: skip
+    width = 2 * case.hidden * (case.heads + case.kv_heads) // case.heads
+    found = 0
+    for documents in session.plan.micro_batches(step, 0):
+        lengths = sorted(session.plan.cache.lengths[documents].tolist(), reverse=True)
+        found = max(
+            found,
+            sum(n * long * (width + case.heads * long * (long <= SHORT_TOKENS))
+                for n, long in groups_of(lengths)),
+        )  # fmt: skip
+    return found
 
 
 def allocator_peak(session: Any, batches: Any) -> int:

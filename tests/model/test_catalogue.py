@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from sftprep.errors import ModelError
+from sftprep.model.aspects import UNPACKED
+from sftprep.model.attention import supports_packing
 from sftprep.model.catalogue import CatalogueModel, catalogue, facts_for, find_model
 from sftprep.model.licences import BY_ID
 from sftprep.model.shape import ModelShape, shape_of
@@ -184,6 +186,18 @@ def test_transformers_builds_a_model_of_the_same_size(row: CatalogueModel) -> No
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     assert sum(p.numel() for p in model.parameters()) == thin.shape.parameters
+
+
+@pytest.mark.parametrize("kind", sorted({row.model_type for row in ROWS}))
+def test_families_that_cannot_be_packed_are_known(kind: str) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    row = next(row for row in ROWS if row.model_type == kind)
+    thin = replace(row, shape=replace(row.shape, layers=1))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config_of(thin)))
+    assert supports_packing(model) is (kind not in UNPACKED)
 
 
 @pytest.mark.parametrize("change", [{"num_key_value_heads": -1}, {"head_dim": "x"}])

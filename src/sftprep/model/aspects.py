@@ -31,6 +31,8 @@ NEAR_BITS, FAR_BITS = 1.0, 1.5
 # Below this many downloads in 30 days hardly anybody else meets a model's problems.
 FEW_DOWNLOADS = 1000
 OLD_MONTHS = 24
+# Families whose attention cannot be exchanged (model/attention.py; a test asks it).
+UNPACKED = frozenset({"falcon", "gemma2"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +160,20 @@ def support_aspect(facts: ModelFacts, section: ModelSection, row: CatalogueModel
         standing: Standing = "caution" if section.trust_remote_code else "out"
         return Aspect("support", standing, "needs Python code of its author (trust_remote_code)")
     native = native_support(facts.model_type)
-    words = "is" if native else "is not"
-    text = f"architecture {facts.model_type} {words} part of the installed transformers"
-    template = "own chat template" if facts.chat_template else "chat template: the built-in one"
-    where = f"; documented at {row.documentation}" if row else ""
+    packed = facts.model_type not in UNPACKED
+    words = [
+        f"architecture {facts.model_type} {'is' if native else 'is not'} part of the installed "
+        "transformers",
+        "own chat template" if facts.chat_template else "chat template: the built-in one",
+    ]
+    if not packed:
+        words.append("its attention cannot take packed documents: they are padded, which is slower")
+    if row:
+        words.append(f"documented at {row.documentation}")
     if row and row.recalled:
-        where += f"; from memory of its pages, to be checked: {', '.join(row.recalled)}"
-    return Aspect("support", "good" if native else "bad", f"{text}; {template}{where}")
+        words.append(f"from memory of its pages, to be checked: {', '.join(row.recalled)}")
+    standing = "bad" if not native else "good" if packed else "caution"
+    return Aspect("support", standing, "; ".join(words))
 
 
 def community_aspect(hub: HubFacts | None, why_not: str | None) -> Aspect:

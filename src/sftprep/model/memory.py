@@ -30,7 +30,7 @@ RUNTIME_BYTES = {"cuda": 1.5 * GIB, "rocm": 1.5 * GIB, "mps": 1.0 * GIB, "cpu": 
 # What an allocator loses to holes: on a GPU a share of all that is held; on a CPU of what comes and
 # goes with a step, because blocks below OWN_PAGES_BYTES (footprint.py) leave holes in the heap.
 FRAGMENTATION = {"cuda": 0.05, "rocm": 0.05, "mps": 0.05}
-CPU_HOLES = 0.4
+CPU_HOLES = 0.25
 # DDP here adds gradients over ranks in flat buckets of this size (train/distributed.py).
 DDP_BUCKET_BYTES = 64 << 20
 # Part of a device that a plan may use; the rest is for peaks the formula does not see.
