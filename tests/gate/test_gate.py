@@ -275,3 +275,34 @@ def test_a_step_written_twice_counts_once_and_null_is_nan(run: RunFolder) -> Non
     steps = read_steps(run.steps).kept
     assert [step.step for step in steps] == list(range(1, 61))
     assert math.isnan(steps[-1].grad_norm) is True
+
+
+def test_the_data_remedy_counts_what_is_missing_and_blames_the_checks_only_for_enough(
+    run: RunFolder,
+) -> None:
+    in_ledger(kept=100)(run)  # 1,000 asked for, 2,180 rejected
+    assert verdict_of(run, "data_sufficient").remedy == (
+        "add about 900 rows with prompts of their own under data.sources; most rejected rows fell "
+        "to 'near_duplicate' (1,700): see data/rejected.parquet"
+    )
+    in_ledger(rejected={"near_duplicate": 12})(run)
+    assert verdict_of(run, "data_sufficient").remedy == (
+        "add about 900 rows with prompts of their own under data.sources"
+    )
+
+
+def test_ignored_instructions_of_an_overfitted_run_do_not_ask_for_more_training(
+    run: RunFolder,
+) -> None:
+    in_following(value=0.2)(run)
+    assert verdict_of(run, "instruction_following").remedy.endswith(
+        "train longer: raise training.max_steps (60 -> 120)"
+    )
+    rows = [json.loads(line) for line in run.steps.read_text().splitlines()]
+    for row in rows:
+        if row["validation_tokens"]:
+            row["validation_sum_nats"] = (1 + abs(row["step"] - 30)) * row["validation_tokens"]
+    run.steps.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert verdict_of(run, "instruction_following").remedy.endswith(
+        "end training near step 30, where the held-out loss was lowest"
+    )

@@ -134,7 +134,7 @@ def _same_perplexity(side: Recorded, scores: ItemScores) -> None:
     if not abs(nats - math.log(side.metric.value)) <= SAME_PERPLEXITY:
         raise CorruptError(
             f"{side.items}: its rows give perplexity {math.exp(nats):.6g}, recorded is "
-            f"{side.metric.value:.6g}. Run `sftprep validate` again."
+            f"{side.metric.value:.6g}. Run `sftprep validate RUN` again."
         )
 
 

@@ -49,8 +49,8 @@ def weak_signal(recipe: Recipe, evidence: Evidence) -> Finding:
 
 def format_inconsistent(recipe: Recipe, evidence: Evidence) -> Finding:
     """Answers that do not end point at a template that differs between data and use."""
-    change = (
-        "keep one template for all data (model.chat_template) and check `sftprep data --preview 3`"
+    change = "keep one template for all data (model.chat_template) and check " + (
+        "`sftprep data RUN --preview 3`"
     )
     return dataclasses.replace(
         _by_rate(evidence, _ENDINGS, _ends(recipe), change), cause="format_inconsistent"

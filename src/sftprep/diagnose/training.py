@@ -84,7 +84,7 @@ def noisy_data(recipe: Recipe, evidence: Evidence) -> Finding:
     data = evidence.data
     if data is None or not data.ledger.read or not data.ledger.kept:
         text = "no data report"
-        return Finding("", "data_quality", "not_decidable", text, "low", "run `sftprep data`")
+        return Finding("", "data_quality", "not_decidable", text, "low", "run `sftprep data RUN`")
     rejected = sum(data.ledger.rejected.values()) / data.ledger.read
     marked = sum(data.flagged.values()) / data.ledger.kept
     text = f"{rejected:.1%} of the rows rejected, {marked:.1%} of the kept ones flagged"
@@ -162,8 +162,8 @@ def model_too_large(recipe: Recipe, evidence: Evidence) -> Finding:
         tokens * (nats if nats is not None and math.isfinite(nats) else math.log(8)) / math.log(2)
     )
     text = (
-        f"{trained:,} trained parameters hold about {trained * CAPACITY_BITS / 8e6:,.1f} MB, the "
-        f"{tokens:,} supervised tokens of one pass about {bits / 8e6:,.1f} MB"
+        f"{trained:,} trained parameters hold about {trained * CAPACITY_BITS / 8e3:,.0f} kB, the "
+        f"{tokens:,} supervised tokens of one pass about {bits / 8e3:,.0f} kB"
     )
     if trained * CAPACITY_BITS < bits:
         return Finding("", cause, "ruled_out", text, "medium")

@@ -66,8 +66,8 @@ def benchmarks_recorded(recipe: Recipe, evidence: Evidence) -> Verdict:
     measured = f"{good} of {len(names)} recorded"
     why = "; ".join(broken + absent + notes) or "all recorded, all above chance"
     status = "fail" if broken else "missing" if absent else "pass"
-    remedy = "run `sftprep benchmark` without limits" if "subset" in why else (
-        "run `sftprep benchmark` and see its messages"
+    remedy = "run `sftprep benchmark RUN` without limits" if "subset" in why else (
+        "run `sftprep benchmark RUN` and see its messages"
     )  # fmt: skip
     found = Found(status, measured, required, why, remedy)  # type: ignore[arg-type]
     return found.verdict("benchmarks_recorded", "benchmarks")
@@ -113,7 +113,7 @@ def no_forgetting(recipe: Recipe, evidence: Evidence) -> Verdict:
         return not_recorded(evidence, "benchmarks", required, "benchmark").verdict(rule, unit)
     if not evidence.base_benchmarks:
         why = evidence.problems.get("base benchmarks", "the base model was not scored")
-        remedy = "set benchmarks.base_model: true and run `sftprep benchmark`"
+        remedy = "run `sftprep benchmark RUN --set benchmarks.base_model=true`"
         return Found("missing", "not recorded", required, why, remedy).verdict(rule, unit)
     effects, unknown = _effects(evidence, required_names(recipe), confidence)
     lost = _lost(effects, confidence, tolerated)
@@ -127,7 +127,7 @@ def no_forgetting(recipe: Recipe, evidence: Evidence) -> Verdict:
         found = Found("fail", measured, required, why, remedy)
     elif unknown or not effects:
         why = f"no comparison for {', '.join(unknown) or 'any benchmark'}"
-        remedy = "run `sftprep benchmark` for the base model too"
+        remedy = "run `sftprep benchmark RUN` for the base model too"
         found = Found("missing", measured, required, why, remedy)
     else:
         found = Found("pass", measured, required, _not_excluded(effects))

@@ -167,7 +167,7 @@ def _read_checkpoint(run: RunFolder, verify: bool) -> SavedCheckpoint:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptError(
-            f"{run.root / SAVE_RECORD}: not a save record. Run `sftprep save`."
+            f"{run.root / SAVE_RECORD}: not a save record. Run `sftprep save RUN`."
         ) from error
 
 

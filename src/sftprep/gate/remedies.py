@@ -67,6 +67,14 @@ def for_perplexity(recipe: Recipe, evidence: Evidence) -> str:
     return f"improve the data{_rejected_share(evidence)}, or train longer: {_longer(recipe)}"
 
 
+def _other_length(recipe: Recipe, evidence: Evidence) -> str:
+    """Train longer, or not as long: what the held-out curve says."""
+    if not overfitted(evidence.steps):
+        return f"train longer: {_longer(recipe)}"
+    best = min(validation_curve(evidence.steps), key=lambda point: point[1])[0]
+    return f"end training near step {best}, where the held-out loss was lowest"
+
+
 def _longer(recipe: Recipe) -> str:
     training = recipe.training
     if training.max_steps is not None:
@@ -100,17 +108,17 @@ def for_instructions(recipe: Recipe, evidence: Evidence) -> str:
         )
     return (
         "add instruction-following examples, keep one chat template for all data "
-        f"(model.chat_template), or train longer: {_longer(recipe)}"
+        f"(model.chat_template), or {_other_length(recipe, evidence)}"
     )
 
 
 def for_coherence(wrong: Sequence[str]) -> str:
     """Answers that do not end, are empty or loop."""
     advice = {
-        "stopped": "check that every answer ends with the end-of-turn token (`sftprep data "
+        "stopped": "check that every answer ends with the end-of-turn token (`sftprep data RUN "
         "--preview 3`) and that the data's answers fit validation.max_new_tokens",
         "empty": "keep data.checks.response_empty and response_placeholder on drop, then run "
-        "`sftprep run --from data`",
+        "`sftprep run RUN --from data`",
         "repetitive": "reject repetitive answers (data.checks) and train less on small data",
     }
     return "; ".join(advice[name] for name in wrong)
@@ -145,12 +153,15 @@ def for_weak_benchmark(metric: Metric, base: Metric | None) -> str:
 
 
 def for_data(recipe: Recipe, evidence: Evidence) -> str:
-    """Too few rows: say which check took most of them."""
-    rejected = dict(evidence.data.ledger.rejected) if evidence.data else {}
-    if not rejected:
+    """Too few rows: how many are missing, and which check took most when the checks took them."""
+    if evidence.data is None:
         return "add more data under data.sources"
+    rows = min(evidence.data.ledger.kept, evidence.data.unique_prompts)
+    missing = recipe.data.minimum_rows - rows
+    change = f"add about {missing:,} rows with prompts of their own under data.sources"
+    rejected = dict(evidence.data.ledger.rejected)
+    if sum(rejected.values()) < missing:
+        return change
     worst = max(rejected, key=lambda reason: rejected[reason])
-    return (
-        f"add more data under data.sources; most rows fell to '{worst}' "
-        f"({rejected[worst]:,}): see rejected.parquet"
-    )
+    most = f"most rejected rows fell to '{worst}' ({rejected[worst]:,})"
+    return f"{change}; {most}: see data/rejected.parquet"

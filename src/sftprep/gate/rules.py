@@ -37,7 +37,7 @@ class Found:
 def not_recorded(evidence: Evidence, stage: str, required: str, command: str) -> Found:
     """A measurement that is not there never passes; says whether it is absent or unreadable."""
     why = evidence.problems.get(stage) or f"the {stage} stage has recorded nothing"
-    return Found("missing", "not recorded", required, why, f"run `sftprep {command}`")
+    return Found("missing", "not recorded", required, why, f"run `sftprep {command} RUN`")
 
 
 def training_completed(recipe: Recipe, evidence: Evidence) -> Verdict:
@@ -73,7 +73,7 @@ def validation_perplexity(recipe: Recipe, evidence: Evidence) -> Verdict:
     elif validation.base is None:
         why = "the base model was not measured on the same rows"
         measured = f"{validation.sft.perplexity:.4g}"
-        found = Found("missing", measured, required, why, "run `sftprep validate` again")
+        found = Found("missing", measured, required, why, "run `sftprep validate RUN` again")
         if not validation.sft.perplexity < limit:
             found = Found("fail", measured, required, "above the limit",
                           remedies.for_perplexity(recipe, evidence))  # fmt: skip
@@ -119,12 +119,12 @@ def instruction_following(recipe: Recipe, evidence: Evidence) -> Verdict:
     remedy = remedies.for_instructions(recipe, evidence)
     if sft.value is None:
         why = "no instruction was scored"
-        found = Found("missing", measured, required, why, "run `sftprep validate` again")
+        found = Found("missing", measured, required, why, "run `sftprep validate RUN` again")
     elif not sft.value >= threshold:
         found = Found("fail", measured, required, "below the threshold", remedy)
     elif base is None or base.value is None or not (sft.n and base.n):
         why = "the base model was not measured on the same instructions"
-        found = Found("missing", measured, required, why, "run `sftprep validate` again")
+        found = Found("missing", measured, required, why, "run `sftprep validate RUN` again")
     else:
         found = _above_base(evidence, sft, base, confidence, measured, required, remedy)
     return found.verdict("instruction_following", "share")
@@ -142,7 +142,7 @@ def _above_base(
     try:
         p_value, how = _p_not_above(evidence, sft, base, confidence)
     except SftprepError as error:
-        again = "run `sftprep validate` again"
+        again = "run `sftprep validate RUN` again"
         return Found("missing", measured, required, str(error), again)
     if p_value <= 1 - confidence:
         why = f"above base, one-sided p {p_text(p_value)} ({how})"
@@ -197,7 +197,7 @@ def responses_coherent(recipe: Recipe, evidence: Evidence) -> Verdict:
     if absent:
         why = f"not measured: {', '.join(absent)}"
         found = Found("missing", measured or "not recorded", required, why,
-                      "run `sftprep validate` again")  # fmt: skip
+                      "run `sftprep validate RUN` again")  # fmt: skip
         return found.verdict("responses_coherent", "share")
     healthy = {
         "stopped": rates["stopped"] >= gate.min_stop_rate,
@@ -222,7 +222,7 @@ def checkpoint_saved(recipe: Recipe, evidence: Evidence) -> Verdict:
         return found.verdict("checkpoint_saved", "perplexity")
     recorded, again = saved.perplexity_recorded, saved.perplexity_reloaded
     measured = f"recorded {recorded:.6g}, reloaded {again:.6g}"
-    remedy = "run `sftprep save` again; if it stays, `sftprep run --from validate`"
+    remedy = "run `sftprep save RUN` again; if it stays, `sftprep run RUN --from validate`"
     if saved.fault is not None:
         found = Found("fail", measured, required, saved.fault, remedy)
     elif not saved.loads:
@@ -268,7 +268,7 @@ def data_not_leaking(recipe: Recipe, evidence: Evidence) -> Verdict:
         found = Found("missing", measured, required, "nothing was held out", remedy)
     else:
         why = "training rows have near twins in the held-out set, so perplexity is too good"
-        remedy = "lower data.near_duplicate_threshold, then run `sftprep run --from data`"
+        remedy = "lower data.near_duplicate_threshold, then run `sftprep run RUN --from data`"
         found = Found("fail", measured, required, why, remedy)
     return found.verdict("data_not_leaking", "pairs")
 
@@ -288,11 +288,11 @@ def data_not_contaminated(recipe: Recipe, evidence: Evidence) -> Verdict:
     )
     if not total <= limit:
         why = "benchmark items in the training data make their scores too good"
-        remedy = "set data.checks.contaminated.action: drop, then run `sftprep run --from data`"
+        remedy = "set data.checks.contaminated.action: drop, then run `sftprep run RUN --from data`"
         found = Found("fail", measured, required, why, remedy)
     elif unchecked:
         why = f"not checked against {', '.join(unchecked)}"
-        remedy = "set benchmarks.data_dir (or the tasks' paths), then `sftprep run --from data`"
+        remedy = "set benchmarks.data_dir (or the tasks' paths), then `sftprep run RUN --from data`"
         found = Found("missing", measured, required, why, remedy)
     else:
         found = Found("pass", measured, required, "within the limit")
