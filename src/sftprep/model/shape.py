@@ -142,6 +142,7 @@ TRAITS: dict[str, dict[str, Trait]] = {
     "olmo3": {"qk_norm": "full"},
     "phi": {**_BIASED, "norms": 1, "head_bias": True},
     "gpt_neox": _BIASED,
+    "starcoder2": {**_BIASED, "tied": _flag("tie_word_embeddings", True)},
     "gpt2": {
         **_BIASED,
         "tied": _flag("tie_word_embeddings", True),
