@@ -52,6 +52,8 @@ def test_several_machines_stand_beside_each_other(recipe: Path) -> None:
         "NVIDIA T4", "NVIDIA H100",
     )  # fmt: skip
     assert small["time"]["expected"] > large["time"]["expected"]
+    assert small["total_seconds"] > small["time"]["expected"]
+    assert small["device_hours"] == pytest.approx(small["total_seconds"] / 3600)
     assert small["dollars"] == pytest.approx(small["device_hours"] * 0.5)
 
 

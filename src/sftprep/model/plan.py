@@ -61,8 +61,8 @@ class Plan:
 
     `settings`: what `auto` resolves to, by recipe key. `alternatives`: what would fit, nearest
     first, when `fits` is false. `measured`: the real steps that time and volume rest on, else
-    `measured_why_not`. `later`: the stages after training; `total_seconds`: training and these.
-    `actual` is filled in after training.
+    `measured_why_not`. `later`: the stages after training; `total_seconds`, `device_hours` and
+    `dollars`: training and these. `actual` is filled in after training.
     """
 
     model: str
@@ -288,7 +288,7 @@ def plan_stage(
 def with_later(
     plan: Plan, recipe: Recipe, hardware: Hardware, work: Sequence[Workload], rows: RowSample
 ) -> Plan:
-    """The plan with the time of validation and benchmarks."""
+    """The plan with the time of validation and benchmarks, and the cost of it all."""
     if plan.time is None:
         return plan
     facts = facts_for(recipe.model.base, recipe.model.revision)
@@ -307,7 +307,14 @@ def with_later(
     warnings = plan.warnings + tuple(
         f"benchmark {stage.name}: {stage.problem}" for stage in later if stage.problem
     )
-    return replace(plan, later=later, total_seconds=total, warnings=warnings)
+    return replace(
+        plan,
+        later=later,
+        total_seconds=total,
+        device_hours=total * hardware.count / 3600,
+        dollars=money(hardware, total),
+        warnings=warnings,
+    )
 
 
 def record_actual(run: RunFolder, peak: int | None = None) -> None:

@@ -84,6 +84,9 @@ def wants_checkpointing(
         hardware = replace(cpu, memory_bytes=cpu.memory_bytes // ranks())
     else:
         hardware = replace(detect_hardware(), count=ranks())
+    if device.startswith("cuda"):  # a container may lack nvidia-smi
+        total = torch.cuda.get_device_properties(device).total_memory
+        hardware = replace(hardware, kind="cuda", memory_bytes=total)
     chosen = {"precision": "fp32" if dtype == torch.float32 else "bf16"}
     section = section.model_copy(update=chosen)
     _, _, choices = job_for(shape, model.num_parameters(), section, hardware)
