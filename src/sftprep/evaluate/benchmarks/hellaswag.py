@@ -23,6 +23,7 @@ from sftprep.evaluate.benchmarks.protocol import (
     best,
     item_id,
     need,
+    need_texts,
     per_character,
 )
 from sftprep.evaluate.engine import ScoreRequest
@@ -49,7 +50,7 @@ def read(row: Row) -> Row:
     Raises:
         EvaluationError: not four endings, an empty one, or a label outside them.
     """
-    endings = [clean(ending) for ending in need(row, "endings", list)]
+    endings = [clean(ending) for ending in need_texts(row, "endings")]
     label = str(row.get("label"))
     if label not in ("0", "1", "2", "3") or len(endings) != 4 or not all(endings):
         raise EvaluationError(

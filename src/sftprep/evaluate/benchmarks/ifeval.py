@@ -25,6 +25,7 @@ from sftprep.evaluate.benchmarks.protocol import (
     Row,
     Setting,
     need,
+    need_texts,
 )
 from sftprep.evaluate.benchmarks.wording import Detect
 from sftprep.evaluate.engine import GenerateRequest
@@ -40,7 +41,7 @@ def read(row: Row) -> Row:
     Raises:
         EvaluationError: an unknown instruction, a missing argument, or lists of unequal length.
     """
-    prompt, ids = need(row, "prompt", str), need(row, "instruction_id_list", list)
+    prompt, ids = need(row, "prompt", str), need_texts(row, "instruction_id_list")
     kwargs = need(row, "kwargs", list)
     if len(ids) != len(kwargs) or not ids:
         raise EvaluationError(

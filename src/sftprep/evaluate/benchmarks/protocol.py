@@ -162,6 +162,18 @@ def need(row: Row, field: str, kind: type | tuple[type, ...]) -> Any:
     return value
 
 
+def need_texts(row: Row, field: str) -> list[str]:
+    """A field that is a list of texts.
+
+    Raises:
+        EvaluationError: it is missing, no list, or holds something else; the message shows the row.
+    """
+    values: list[str] = need(row, field, list)
+    for place, value in enumerate(values):
+        need({f"{field}[{place}]": value}, f"{field}[{place}]", str)
+    return values
+
+
 def best(values: Sequence[float]) -> int | None:
     """Index of the largest value; None when two share it: a tie is nobody's answer."""
     top = max(values)

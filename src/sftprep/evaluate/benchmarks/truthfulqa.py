@@ -21,6 +21,7 @@ from sftprep.evaluate.benchmarks.protocol import (
     Setting,
     best,
     need,
+    need_texts,
 )
 from sftprep.evaluate.engine import ScoreRequest
 from sftprep.records import ItemRecord
@@ -44,8 +45,8 @@ PRIMER = (
 
 def _targets(row: Row, field: str) -> Row:
     targets = need(row, field, dict)
-    choices, labels = need(targets, "choices", list), need(targets, "labels", list)
-    if len(choices) != len(labels) or not choices or set(labels) - {0, 1}:
+    choices, labels = need_texts(targets, "choices"), need(targets, "labels", list)
+    if len(choices) != len(labels) or not choices or any(label not in (0, 1) for label in labels):
         raise EvaluationError(
             f"question {row.get('question')!r}: {field} needs one label 0 or 1 per choice, has "
             f"{len(choices)} choices and labels {labels!r}. Correct the row."
