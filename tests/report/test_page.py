@@ -15,6 +15,7 @@ from sftprep.recipe import load_recipe
 from sftprep.records import RedFlag, Sample, to_json
 from sftprep.report import render_report, summary_lines
 from sftprep.report.page import prose
+from sftprep.report.runs_index import read_run
 from sftprep.store.durable import write_json
 from sftprep.store.run import RunFolder
 
@@ -298,3 +299,31 @@ def test_the_summary_is_printed_without_colour_when_piped(
     out = capsys.readouterr().out
     assert out.splitlines() == summary_lines(complete)
     assert "\x1b" not in out
+
+
+def test_a_run_without_a_verdict_still_has_a_report(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sftprep.cli.main import main
+
+    run.forget("gate")
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(run.root)])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip().endswith("report.html")
+    assert "GATE NOT RUN YET" in run.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", ["train", "validate", "save"])
+def test_a_verdict_older_than_the_run_is_not_shown(run: RunFolder, stage: str) -> None:
+    assert summary_lines(run)[0] == "Quality gate: PASS"
+    run.mark(stage, "running", "other inputs")
+    run.mark(stage, "done", "other inputs")
+    assert summary_lines(run)[0] == "Quality gate: gate not run yet"
+    assert "GATE NOT RUN YET" in page_of(run)
+    assert read_run(run.root, run.root.parent).verdict is None
+
+
+def test_writing_the_report_leaves_the_verdict_as_it_is(run: RunFolder) -> None:
+    run.mark("report", "running", "f")
+    assert summary_lines(run)[0] == "Quality gate: PASS"

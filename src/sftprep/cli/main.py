@@ -199,8 +199,8 @@ def push(
 ) -> None:
     """Send the saved baseline to the Hugging Face hub; needs a passing gate."""
     from sftprep.pipeline.push import push as push_run
-    from sftprep.pipeline.runner import read_gate
     from sftprep.recipe import load_recipe
+    from sftprep.report.gathered import read_gate
     from sftprep.store.run import RunFolder
 
     output = load_recipe(RunFolder(run).recipe).recipe.output

@@ -279,8 +279,23 @@ def report(recipe: RecipeOrRuns, set_: Override = None, json: Json = False) -> N
             print_json({"index": str(path)})
         else:
             print(f"report: {relative(path)}")
+    elif recipe.is_dir() and not _judged(recipe):
+        from sftprep.report import render_report
+        from sftprep.store.run import RunFolder
+
+        path = render_report(RunFolder(recipe))  # of what there is so far, also while it runs
+        if json:
+            print_json({"run": str(recipe), "stage": "report", "result": None})
+        else:
+            print(f"report: {relative(path)}")
     else:
         one_stage("report", recipe, set_ or (), json)
+
+
+def _judged(folder: Path) -> bool:
+    from sftprep.store.run import RunFolder
+
+    return bool(RunFolder(folder).stages().get("gate", {}).get("status") == "done")
 
 
 def _preview(recipe: Path, overrides: Sequence[str], count: int) -> None:

@@ -1,7 +1,7 @@
 """A diagnosis as plain lines for the terminal."""
 
 from sftprep.diagnose.records import Diagnosis
-from sftprep.diagnose.table import TITLES
+from sftprep.diagnose.table import title_of
 from sftprep.progress import show
 
 MARKS = {"found": "found", "ruled_out": "ruled out", "not_decidable": "not decidable"}
@@ -17,7 +17,7 @@ def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
         else f"no symptom found in {diagnosis.run}"
     )
     for symptom in seen:
-        lines += ["", f"{TITLES.get(symptom.id, symptom.id)}: {symptom.evidence}"]
+        lines += ["", f"{title_of(symptom.id)}: {symptom.evidence}"]
         for finding in diagnosis.findings:
             if finding.symptom != symptom.id:
                 continue

@@ -100,6 +100,13 @@ CASES: tuple[Case, ...] = (
     ),
 )
 TITLES = {case.id: case.title for case in CASES}
+
+
+def title_of(symptom: str) -> str:
+    """A symptom in words; a red flag that no case names gives its id."""
+    return TITLES.get(symptom, symptom.replace("_", " ").capitalize())
+
+
 SURENESS_ORDER = ("high", "medium", "low")
 
 

@@ -50,13 +50,27 @@ class Gathered:
 
 
 def read_gate(run: RunFolder) -> GateResult | None:
-    """The recorded verdict, or None when the gate has not run.
+    """The recorded verdict, or None when the gate has not judged what the run holds now.
 
     Raises:
-        SftprepError: gate.json cannot be read.
+        SftprepError: gate.json or run.json cannot be read.
     """
-    found: GateResult | None = record_of(GateResult, run.gate) if run.gate.is_file() else None
+    if not run.gate.is_file() or outdated(run.stages()):
+        return None
+    found: GateResult = record_of(GateResult, run.gate)
     return found
+
+
+def outdated(stages: Mapping[str, Any]) -> bool:
+    """Whether a stage has run since the gate did; run.json lists stages in the order they started.
+
+    False without any stage: a verdict that was copied alone.
+    """
+    if not stages:
+        return False
+    gate = stages.get("gate")
+    after = list(stages)[list(stages).index("gate") + 1 :] if gate else []
+    return not gate or gate.get("status") != "done" or any(name != "report" for name in after)
 
 
 def gather(run: RunFolder, examples_per_reason: int = 2) -> Gathered:

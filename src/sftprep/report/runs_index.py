@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from sftprep.comparison.sources import metric_key
 from sftprep.errors import SftprepError, StoreError
+from sftprep.report.gathered import outdated
 from sftprep.report.page import own_file, page
 from sftprep.report.redact import redact_text
 from sftprep.report.summary import VERDICT_WORDS
@@ -94,7 +95,8 @@ def read_run(folder: Path, root: Path) -> RunRow:
     sft = _table(_read(run.validation).get("sft"))
     following = _table(sft.get("instruction_following"))
     rules = [rule for rule in gate.get("rules") or () if isinstance(rule, Mapping)]
-    verdict = gate.get("verdict")
+    stages = _table(_read(run.state).get("stages"))
+    verdict = None if outdated(stages) else gate.get("verdict")
     return RunRow(
         name=str(folder.relative_to(root)),
         root=folder,
@@ -108,7 +110,7 @@ def read_run(folder: Path, root: Path) -> RunRow:
         steps=_whole(train.get("steps")),
         rows=_whole(_read(run.data_report).get("train")),
         scores=_scores(run.benchmarks),
-        state=_state(_table(_read(run.state).get("stages"))),
+        state=_state(stages),
     )
 
 

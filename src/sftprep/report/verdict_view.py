@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sftprep.comparison.lines import value_text
-from sftprep.diagnose.table import TITLES
+from sftprep.diagnose.table import title_of
 from sftprep.gate.benchmark_rules import above_chance, headline_metric, required_names
 from sftprep.records import GateResult, Verdict
 from sftprep.report.gathered import Gathered
@@ -175,7 +175,7 @@ def watch_list(found: Gathered) -> list[tuple[str, str]]:
         names = ", ".join(dict.fromkeys(flag.id.replace("_", " ") for flag in flags))
         notes.append((f"{_count(len(flags), 'red flag')} during training: {names}", "training"))
     present = [] if found.diagnosis is None else [
-        TITLES.get(s.id, s.id) for s in found.diagnosis.symptoms if s.presence == "present"
+        title_of(s.id) for s in found.diagnosis.symptoms if s.presence == "present"
     ]  # fmt: skip
     if present and found.gate and found.gate.verdict == "pass":
         notes.append((f"The diagnosis sees: {', '.join(present)}", "gate"))

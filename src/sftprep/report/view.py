@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sftprep.diagnose.table import TITLES
+from sftprep.diagnose.table import title_of
 from sftprep.report.data_view import data_section
 from sftprep.report.evaluation_view import benchmarks_section, validation_section
 from sftprep.report.gathered import Gathered
@@ -56,7 +56,7 @@ def diagnosis_section(found: Gathered) -> dict[str, Any] | None:
     return {
         "symptoms": [
             {
-                "title": TITLES.get(s.id, s.id),
+                "title": title_of(s.id),
                 "evidence": s.evidence,
                 "findings": [f for f in found.diagnosis.findings if f.symptom == s.id],
             }
