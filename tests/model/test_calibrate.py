@@ -24,6 +24,7 @@ MEASURED = Measured(
     steps=5, tokens=5_000, seconds=10.0, validation_tokens=1_000, validation_seconds=0.5,
     save_seconds=2.0, start_seconds=3.0, total_steps=100, tokens_per_epoch=50_000,
     steps_per_epoch=50, held_out_tokens=4_000, resident_bytes=1 << 28, peak_bytes=1 << 30,
+    keep_seconds=1.0, finish_seconds=0.5, swapped_tokens=1_000,
 )  # fmt: skip
 
 
@@ -38,14 +39,14 @@ def test_the_time_is_put_together_from_what_was_measured(tmp_path: Path, rows_fi
     plan, recipe = plan_for(tmp_path, rows_file)
     after = calibrated(plan, recipe.training, MEASURED)
     assert after.time is not None and after.volume is not None
-    # 100 steps of 1,000 tokens at 2 ms; 4 passes (base, 40, 80, 100) over 4,000 held-out tokens at
-    # 0.5 ms; 2 checkpoints of 2 s; 3 s to begin.
-    assert after.time.expected == pytest.approx(200 + 8 + 4 + 3)
-    assert after.time.validation == pytest.approx(8)
+    # 100 steps of 1,000 tokens at 2 ms; 4 passes (base, 40, 80, 100) over 4,000 held-out tokens and
+    # 3 over 1,000 swapped ones at 0.5 ms; 2 checkpoints of 2 s; 3 models of 1 s; 0.5 s to check.
+    assert after.time.expected == pytest.approx(200 + 8 + 1.5 + 4 + 3 + 0.5)
+    assert after.time.validation == pytest.approx(9.5)
     assert after.time.tokens_per_second == pytest.approx(500)
     assert (after.volume.steps, after.volume.tokens, after.volume.epochs) == (100, 100_000, 2.0)
     assert after.tokens_measured is True
-    assert after.dollars == pytest.approx(215 * 3.6 / 3600)
+    assert after.dollars == pytest.approx(217 * 3.6 / 3600)
     assert after.time.low < after.time.expected < after.time.high
 
 

@@ -56,6 +56,8 @@ def test_real_steps_are_taken_and_nothing_is_left_behind(tmp_path: Path, shared:
     assert measured is not None and plan.volume is not None
     assert measured.steps >= LEAST_STEPS
     assert measured.seconds > 0 and measured.save_seconds > 0 and measured.start_seconds > 0
+    assert measured.keep_seconds > 0 and measured.finish_seconds > 0
+    assert measured.swapped_tokens > 0
     assert plan.volume.steps == measured.total_steps == 20_000
     assert measured.resident_bytes is not None and measured.peak_bytes is not None
     assert measured.peak_bytes > measured.resident_bytes

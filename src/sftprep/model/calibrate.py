@@ -27,8 +27,10 @@ SHORTEST_RUN_SECONDS = 45.0
 class Measured:
     """What a few real steps showed. Seconds and bytes of one process on one device.
 
-    `steps` and `tokens` were timed after a first step that was not. `save_seconds` is one complete
-    checkpoint. `resident_bytes` was held before anything was loaded, `peak_bytes` at most.
+    `steps` and `tokens` were timed after a first step that was not. `keep_seconds`: writing a
+    model; `save_seconds`: the training state beside it; `finish_seconds`: reading the export again.
+    `swapped_tokens` are read at every validation beside the held-out ones. `resident_bytes` was
+    held before anything was loaded, `peak_bytes` at most.
     """
 
     steps: int
@@ -44,6 +46,9 @@ class Measured:
     held_out_tokens: int
     resident_bytes: int | None
     peak_bytes: int | None
+    keep_seconds: float = 0.0
+    finish_seconds: float = 0.0
+    swapped_tokens: int = 0
 
     @property
     def seconds_per_token(self) -> float:
@@ -84,15 +89,21 @@ def why_not_measured(plan: "Plan", detected: bool, ready: bool, processes: int =
 
 
 def calibrated(plan: "Plan", training: TrainingSection, measured: Measured) -> "Plan":
-    """The plan with measured speed, exact steps and tokens; the measured peak stands beside it."""
+    """The plan with measured speed, exact steps and tokens; the measured peak stands beside it.
+
+    The time is that of training from its first pass over the held-out rows to its checked export,
+    as the record of training counts it: loading before it is not part of it. Every validation is
+    taken to improve the model, so that it is written.
+    """
     per_step = measured.tokens_per_epoch / measured.steps_per_epoch
     tokens = round(per_step * measured.total_steps)
     seconds = tokens * measured.seconds_per_token
-    validation = (
-        rounds(training, measured.total_steps) * measured.held_out_tokens * measured.validation_rate
-    )
+    passes = rounds(training, measured.total_steps)
+    read = passes * measured.held_out_tokens + (passes - 1) * measured.swapped_tokens
+    validation = read * measured.validation_rate
     saving = saves(training, measured.total_steps) * measured.save_seconds
-    expected = measured.start_seconds + seconds + validation + saving
+    keeping = (passes - 1) * measured.keep_seconds
+    expected = seconds + validation + saving + keeping + measured.finish_seconds
     low, high = SPREAD_MEASURED
     rows = training.batch_size * training.gradient_accumulation_steps
     volume = Volume(

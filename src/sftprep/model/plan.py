@@ -303,7 +303,8 @@ def with_later(
             * fit.mean_length
         )
     later = later_stages(recipe, work, rates(read, plan.parameters, hardware), fit, held)
-    total = plan.time.expected + sum(stage.seconds for stage in later)
+    start = plan.measured.start_seconds if plan.measured is not None else 0.0
+    total = start + plan.time.expected + sum(stage.seconds for stage in later)
     warnings = plan.warnings + tuple(
         f"benchmark {stage.name}: {stage.problem}" for stage in later if stage.problem
     )

@@ -2,6 +2,8 @@
 
 import gc
 import shutil
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -13,6 +15,7 @@ from sftprep.stop import StopSignal
 from sftprep.store.durable import TEMPORARY
 from sftprep.store.run import RunFolder, monotonic
 from sftprep.train.batches import prefetched
+from sftprep.train.checkpoint import BEST_VALIDATION
 from sftprep.train.saving import Saver
 from sftprep.train.session import Session, open_session
 from sftprep.train.state import RandomStates
@@ -65,7 +68,7 @@ def _measure(
             torch.cuda.reset_peak_memory_stats(session.world.device)
         steps, tokens, took = _steps(session, progress, seconds)
         checked, validation_seconds = _validation(session)
-        save_seconds = _save(session)
+        saving = _saving(session)
     finally:
         if session.logs is not None:
             session.logs.close()
@@ -76,12 +79,15 @@ def _measure(
         seconds=took,
         validation_tokens=checked,
         validation_seconds=validation_seconds,
-        save_seconds=save_seconds,
+        save_seconds=saving.step,
+        keep_seconds=saving.model,
+        finish_seconds=saving.verify,
         start_seconds=start_seconds,
         total_steps=plan.total_steps,
         tokens_per_epoch=int(plan.cache.lengths.sum()),
         steps_per_epoch=plan.steps_per_epoch,
         held_out_tokens=sum(batch.tokens for batch in session.validation),
+        swapped_tokens=_swapped_tokens(session),
         resident_bytes=before,
         peak_bytes=_peak(session),
     )
@@ -126,15 +132,38 @@ def _validation(session: Session) -> tuple[int, float]:
         session.validation = every
 
 
-def _save(session: Session) -> float:
-    """Seconds of one complete checkpoint, also where it is written beside training."""
-    begin = monotonic()
+def _swapped_tokens(session: Session) -> int:
+    """Tokens that each validation reads to see whether instructions matter."""
+    rows = session.swapped
+    return sum(batch.tokens for batch in (*rows.own, *rows.swapped)) if rows else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Saving:
+    """Seconds of writing a model, of the training state beside it, and of checking an export."""
+
+    model: float
+    step: float
+    verify: float
+
+
+def _saving(session: Session) -> _Saving:
+    """Write and check one complete checkpoint, waiting also where it is written beside training."""
     saver = Saver(session)
-    saver.save(RandomStates.capture())
-    saver.wait()
-    seconds = monotonic() - begin
-    saver.close()
-    return seconds
+    marks = [monotonic()]
+    try:
+        saver.keep_model(BEST_VALIDATION, {})
+        saver.wait()
+        marks.append(monotonic())
+        saver.save(RandomStates.capture())
+        saver.wait()
+        marks.append(monotonic())
+        saver.verify_export(session.run.train_checkpoints / BEST_VALIDATION / "model")
+        marks.append(monotonic())
+    finally:
+        saver.close()
+    model, step, verify = (after - before for before, after in pairwise(marks))
+    return _Saving(model, step, verify)
 
 
 def _peak(session: Session) -> int | None:
