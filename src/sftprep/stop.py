@@ -15,11 +15,13 @@ from sftprep.errors import EXIT_RESUMABLE, Interrupted, StoreError
 STDERR = 2  # the descriptor: it works where no Python object does
 STALL_VARIABLE = "SFTPREP_STALL_SECONDS"
 STALL_SECONDS = 4 * 3600.0  # longer than the longest silent call into a library
+# Slurm signals every process of a step and torchrun passes its copy on: one signal, heard twice.
+REPEAT_SECONDS = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopSignal:
-    """`requested` turns true at the first signal; a second signal ends the process at once.
+    """`requested` turns true at the first signal; a later second signal ends the process at once.
 
     Every look is a sign of life for the watchdog.
     """
@@ -28,12 +30,15 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.requested: str | None = None
+        self.requested_at = 0.0
 
     def request(self, name: str) -> None:
         """Ask for a stop; a second request exits with the resumable status."""
-        if self.requested is not None:
+        now = time.monotonic()
+        if self.requested is None:
+            self.requested, self.requested_at = name, now
+        elif now - self.requested_at > REPEAT_SECONDS:
             os._exit(EXIT_RESUMABLE)
-        self.requested = name
 
     def check(self, doing: str) -> None:
         """Raise at a point where nothing is lost.

@@ -9,11 +9,11 @@ import time
 import pytest
 
 from sftprep.errors import EXIT_RESUMABLE, Interrupted, StoreError
-from sftprep.stop import StopSignal, handling_signals, stall_seconds, watching
+from sftprep.stop import REPEAT_SECONDS, StopSignal, handling_signals, stall_seconds, watching
 
 HANG = """
 import sys, time
-from sftprep.stop import StopSignal, watching
+from sftprep.stop import REPEAT_SECONDS, StopSignal, watching
 def the_place_that_hangs():
     {hang}
 with watching(StopSignal(), 0.3):
@@ -21,7 +21,7 @@ with watching(StopSignal(), 0.3):
 """
 TAKES_NO_NOTICE = """
 import time
-from sftprep.stop import StopSignal, handling_signals
+from sftprep.stop import REPEAT_SECONDS, StopSignal, handling_signals
 with handling_signals(StopSignal()):
     print("ready", flush=True)
     while True: time.sleep(0.01)
@@ -91,7 +91,15 @@ def test_a_second_signal_ends_at_once() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    time.sleep(REPEAT_SECONDS + 0.2)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == EXIT_RESUMABLE
+
+
+def test_a_signal_that_a_launcher_passes_on_once_more_is_not_a_second_one() -> None:
+    stop = StopSignal()
+    with handling_signals(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested == "SIGTERM"
