@@ -19,19 +19,17 @@ from tests.train.runs import (
     recipe_for,
     run_training,
     tiny_tokenizer,
-    write_rows,
 )
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
 from sftprep.data.pack import build_cache
 from sftprep.data.storage import read_examples, write_examples
 from sftprep.data.tokenizer import load_tokenizer
-from sftprep.errors import DataError, ModelError, TrainingError
+from sftprep.errors import DataError, TrainingError
 from sftprep.progress import Progress
 from sftprep.records import Message, TrainResult, from_dict
 from sftprep.stop import StopSignal
 from sftprep.store.durable import read_json, read_jsonl, verify_folder
-from sftprep.store.run import RunFolder
 from sftprep.train.batches import StepPlan
 from sftprep.train.logs import read_steps
 
@@ -296,16 +294,6 @@ def test_gradient_checkpointing_changes_no_loss(tmp_path: Path) -> None:
         run_training(recipe_for(base, gradient_checkpointing=choice), run)
         losses.append([r.loss_nats for r in read_steps(run.steps)])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-
-
-def test_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
-    from tests.train.runs import write_base
-
-    run = RunFolder(tmp_path / "run")
-    write_rows(run)
-    base = write_base(tmp_path / "base", vocab_size=60)
-    with pytest.raises(ModelError, match="has 100 tokens, the model only 60"):
-        run_training(recipe_for(base), run)
 
 
 def test_row_longer_than_max_length_is_refused(tmp_path: Path) -> None:

@@ -100,19 +100,28 @@ def killed(
     return done.stdout.splitlines()
 
 
+@pytest.fixture(scope="module")
+def into_the_second_epoch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder]:
+    """60 rows in steps of 4 are 15 steps an epoch: 21 steps, with validations at 4, 8, ... 21."""
+    base, run = prepared(tmp_path_factory.mktemp("epochs"), dropout=DROPOUT)
+    run_training(recipe_for(base, epochs=1.4), run)
+    return base, run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_killed_at_random_places_it_ends_bit_equal(
-    undisturbed: tuple[Path, RunFolder], tmp_path: Path, seed: int
+    into_the_second_epoch: tuple[Path, RunFolder], tmp_path: Path, seed: int
 ) -> None:
-    base, straight = undisturbed
+    base, straight = into_the_second_epoch
+    assert [row["step"] for row in outcome(straight)["steps"]] == list(range(1, 22))
     run = copy_of(straight, tmp_path / "killed")
     draw = random.Random(seed)
     places = [
         (kind, draw.randrange(1, 30 if kind == "poll" else 90))
         for kind in draw.choices(("poll", "sync"), k=8)
     ]
-    settings = {"async_checkpoints": draw.choice(("on", "off"))}
+    settings = {"async_checkpoints": draw.choice(("on", "off")), "epochs": 1.4}
     lines = killed(base, run, settings, places)
     assert lines[0].endswith("killed")
     assert outcome(run) == outcome(straight)

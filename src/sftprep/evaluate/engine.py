@@ -184,7 +184,7 @@ def load_engine(
 
     from sftprep.data.render import turn_end_ids
     from sftprep.data.tokenizer import load_tokenizer
-    from sftprep.model.load import load_model, pick_device
+    from sftprep.model.load import fit_vocabulary, load_model, pick_device
 
     is_base = ref == section.base
     own = section.model_copy(
@@ -202,7 +202,9 @@ def load_engine(
         dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32,
         trust_remote_code=section.trust_remote_code,
     )
-    engine = Engine(model, load_tokenizer(own), max_tokens_per_batch=max_tokens_per_batch)
+    tokenizer = load_tokenizer(own)
+    fit_vocabulary(model, tokenizer, ref)  # a base model meets tokens that training will add
+    engine = Engine(model, tokenizer, max_tokens_per_batch=max_tokens_per_batch)
     engine.eos_ids |= frozenset(turn_end_ids(engine.tokenizer))
     return engine
 

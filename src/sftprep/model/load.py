@@ -120,6 +120,32 @@ def _check_complete(ref: str, report: Any) -> None:
         )
 
 
+def fit_vocabulary(model: PreTrainedModel, tokenizer: Any, ref: str) -> int:
+    """Give tokens that were added to a tokenizer a row each: the mean of the model's own.
+
+    Every process must end with the same rows, so nothing is drawn at random.
+
+    Returns:
+        Number of rows added.
+    Raises:
+        ModelError: the tokenizer is another model's: more than added tokens would have no row.
+    """
+    rows: int = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocab_size > rows:
+        raise ModelError(
+            f"{ref}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {rows}. "
+            "Set model.tokenizer to the model's own."
+        )
+    added = int(max(tokenizer.get_vocab().values())) + 1 - rows
+    if added <= 0:
+        return 0
+    model.resize_token_embeddings(rows + added, mean_resizing=False)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        for values in layer.parameters():
+            values.data[rows:] = values.data[:rows].mean(0)
+    return added
+
+
 def check_finite(model: nn.Module, ref: str) -> None:
     """Refuse NaN and Inf in any weight.
 

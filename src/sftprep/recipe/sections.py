@@ -160,7 +160,7 @@ class TrainingSection(Section):
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the transformer layers; auto: on a GPU."""
     parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = "auto"
-    """Several ranks: copies (auto, ddp). Shards (fsdp, hsdp) are refused until they are exact."""
+    """Several ranks: copies (ddp, auto), shards (fsdp), shards within a machine (hsdp)."""
     neftune_alpha: Annotated[float, Field(gt=0)] | None = None
     """Noise on embeddings during training, e.g. 5; empty: none."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"

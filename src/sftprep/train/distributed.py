@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from sftprep.errors import ModelError
+from sftprep.errors import ModelError, TrainingError
 from sftprep.store.ranks import rank_of, ranks
 
 BUCKET_BYTES = 64 << 20
@@ -33,6 +33,11 @@ class World:
     size: int
     device: str
     sharded: bool = False
+
+    @property
+    def local_size(self) -> int:
+        """Ranks on this machine."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", str(self.size)))
 
     @property
     def writes(self) -> bool:
@@ -61,6 +66,7 @@ class World:
 
     def clip(self, weights: Sequence[nn.Parameter], limit: float) -> Tensor:
         """Clip gradients to a global norm; the norm before clipping."""
+        assert not self.sharded or all(isinstance(w, DTensor) for w in weights), "see reshard()"
         norm = torch.nn.utils.clip_grad_norm_(weights, limit, foreach=True)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
@@ -135,15 +141,20 @@ def shard(root: nn.Module, layers: Sequence[nn.Module], world: World, *, hybrid:
         hybrid: shards within a machine, copies between machines (HSDP).
     Raises:
         ModelError: torch cannot shard this model.
+        TrainingError: hybrid, and the machines have different numbers of ranks.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     kind = torch.device(world.device).type
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world.size)))
     if hybrid:
+        copies = world.size // world.local_size
+        if world.any(copies * world.local_size != world.size):
+            raise TrainingError(
+                "training.parallel: hsdp needs as many processes on every machine. Use fsdp."
+            )
         mesh = init_device_mesh(
-            kind, (world.size // local, local), mesh_dim_names=("copies", "shards")
+            kind, (copies, world.local_size), mesh_dim_names=("copies", "shards")
         )
     else:
         mesh = init_device_mesh(kind, (world.size,), mesh_dim_names=("shards",))
@@ -159,7 +170,22 @@ def shard(root: nn.Module, layers: Sequence[nn.Module], world: World, *, hybrid:
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # the loss is already a share of the global sum
             module.set_force_sum_reduction_for_comms(True)
+            # an expert that no token of this rank chose has no gradient here
+            module.set_reduce_scatter_unused_params(True, recurse=False)
     return replace(world, sharded=True)
+
+
+def reshard(root: Any) -> None:
+    """Split again what a forward without backward left whole.
+
+    FSDP2 keeps the root's weights whole after forward, because a backward needs them at once. As
+    long as they are, the model's parameters are not those of the optimiser: they have no gradient
+    and no moments.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(root, FSDPModule):
+        root.reshard()
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -72,26 +72,31 @@ def _fix_config(path: Path, dtype: torch.dtype) -> None:
 
 def merged_weights(core: PreTrainedModel) -> dict[str, Tensor]:
     """Weights of the base model with LoRA deltas added, under the base model's names."""
-    adapted = {
-        name: module for name, module in core.named_modules() if hasattr(module, "get_delta_weight")
-    }
+    adapted: dict[str, Any] = {}
+    for place, module in core.named_modules():
+        if hasattr(module, "get_delta_weight"):  # a linear layer, or one parameter of the experts
+            adapted[_plain(f"{place}.{getattr(module, 'parameter_name', 'weight')}")] = module
     table: dict[str, Tensor] = {}
     for name, weight in core.state_dict().items():
-        if ".lora_" in name:
+        quantised_state = ".base_layer.weight." in name
+        if ".lora_" in name or quantised_state:
             continue
-        place, _, leaf = name.rpartition(".base_layer.")
-        if not place:
-            table[name] = weight
-        elif leaf == "weight" and place in adapted:
-            table[f"{place}.weight"] = _merged(adapted[place])
-        elif not leaf.startswith("weight."):  # weight.*: state of quantised weights
-            table[f"{place}.{leaf}"] = weight
+        plain = _plain(name)
+        table[plain] = _merged(adapted[plain]) if plain in adapted else weight
     return table
+
+
+def _plain(name: str) -> str:
+    """A weight's name without the wrappers that PEFT puts around its layer."""
+    return name.replace(".base_layer", "")
 
 
 @torch.no_grad()
 def _merged(layer: Any) -> Tensor:
     """One adapted layer's weight; DoRA rescales each output's row (Liu et al. 2024, eq. 5)."""
+    if hasattr(layer, "get_param"):
+        experts: Tensor = layer.get_param() + layer.get_delta_weight(LORA_ADAPTER)
+        return experts
     weight = layer.base_layer.weight
     if hasattr(weight, "quant_state"):
         from bitsandbytes.functional import dequantize_4bit

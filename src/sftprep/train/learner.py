@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from sftprep.errors import ModelError, TrainingError
 from sftprep.model.attention import packed_attention_stays_eager, use_packed_attention
-from sftprep.model.load import load_model
+from sftprep.model.load import fit_vocabulary, load_model
 from sftprep.model.loss import DeviceBatch, token_nll
 from sftprep.progress import Progress
 from sftprep.recipe.sections import Recipe, TrainingSection
@@ -17,11 +17,8 @@ from sftprep.train.checkpoint import Saved
 from sftprep.train.distributed import World, shard
 from sftprep.train.lora import add_adapters
 from sftprep.train.neftune import add_noise
-from sftprep.train.precision import (
-    Precision,
-    choose_precision,
-    wants_checkpointing,
-)
+from sftprep.train.precision import Precision, choose_precision, wants_checkpointing
+from sftprep.train.selfcheck import own_attention, packs_exactly
 
 
 class TokenNll(nn.Module):
@@ -53,7 +50,8 @@ def load_core(
     """The base model, or the exact copy in a checkpoint, with packed attention where it has it.
 
     Raises:
-        ModelError: unreadable, or smaller than the tokenizer.
+        ModelError: unreadable, or smaller than the tokenizer's own vocabulary; adapters with
+            tokens that are new to the model.
         MissingDependencyError: 4-bit weights without bitsandbytes.
         TrainingError: 4-bit weights on a CPU.
     """
@@ -69,18 +67,36 @@ def load_core(
         trust_remote_code=recipe.model.trust_remote_code,
         four_bit=recipe.training.lora_base_4bit,
     )
-    rows = core.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise ModelError(
-            f"{ref}: the tokenizer has {len(tokenizer)} tokens, the model only {rows}. "
-            "Set model.tokenizer to the model's own."
-        )
-    if not use_packed_attention(core):
-        progress.line(
-            f"{type(core).__name__} has no exchangeable attention: documents are padded instead of "
-            "packed, which is slower."
-        )
+    _fit_vocabulary(core, recipe, ref, tokenizer, progress)
+    _pack(core, progress)
     return core
+
+
+def _pack(core: PreTrainedModel, progress: Progress) -> None:
+    """Packed attention where it is exact; otherwise documents are padded."""
+    if not use_packed_attention(core):
+        why = "has no exchangeable attention"
+    elif not packs_exactly(core):
+        own_attention(core)
+        why = "cannot be packed exactly"
+    else:
+        return
+    progress.line(
+        f"{type(core).__name__} {why}: documents are padded instead of packed, which is slower."
+    )
+
+
+def _fit_vocabulary(
+    core: PreTrainedModel, recipe: Recipe, ref: str, tokenizer: Any, progress: Progress
+) -> None:
+    added = fit_vocabulary(core, tokenizer, ref)
+    if added and recipe.training.method == "lora":
+        raise ModelError(
+            f"{ref}: {added} tokens of the tokenizer are new to the model, and adapters do not "
+            "train embeddings. Use training.method: full, or a tokenizer without them."
+        )
+    if added:
+        progress.line(f"{added} tokens are new to the model: each starts as the mean of the others")
 
 
 def build_learner(recipe: Recipe, core: PreTrainedModel, world: World) -> Learner:
@@ -156,14 +172,7 @@ def compile_layers(core: PreTrainedModel) -> None:
 
 
 def choose_parallel(section: TrainingSection) -> tuple[str, str]:
-    """Resolve `training.parallel` for several ranks.
-
-    Raises:
-        TrainingError: sharding was asked for.
-    """
-    if section.parallel in ("fsdp", "hsdp"):
-        raise TrainingError(
-            f"training.parallel: {section.parallel} does not yet give the losses of one process "
-            "(0.2 % apart after some steps on two ranks) and is refused. Use ddp."
-        )
-    return "ddp", "every rank holds the model"
+    """Resolve `training.parallel` for several ranks; auto: copies, as the plan counts it."""
+    if section.parallel != "auto":
+        return section.parallel, "as the recipe says"
+    return "ddp", "every rank holds the model; fsdp splits it where that does not fit"

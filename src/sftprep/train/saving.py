@@ -38,6 +38,7 @@ from sftprep.train.precision import free_memory
 from sftprep.train.selfcheck import choose_documents
 from sftprep.train.session import Session, restore_weights
 from sftprep.train.state import RandomStates, TrainState
+from sftprep.train.step import evaluating
 
 # Reloading a float32 folder is exact; 16-bit weights round each one by up to 0.4 %.
 MAX_EXPORT_DIFFERENCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -228,12 +229,9 @@ class Saver:
         }
         return steps[self.session.section.export]
 
-    @torch.no_grad()
     def _loss_in_memory(self, batch: PackedBatch) -> float:
-        session = self.session
-        session.model.eval()
-        nll_S = session.nll(to_device(batch, session.world.device))
-        session.model.train()
+        with evaluating(self.session):
+            nll_S = self.session.nll(to_device(batch, self.session.world.device))
         return float(nll_S.double().sum()) / batch.supervised
 
     def _compare(self, folder: Path, memory: float, reloaded: float) -> None:

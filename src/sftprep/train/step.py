@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sftprep.errors import TrainingError
 from sftprep.model.loss import TokenLoss, to_device
 from sftprep.records import StepRecord
 from sftprep.store.run import monotonic
+from sftprep.train.distributed import reshard
 from sftprep.train.optimizer import trainable
 from sftprep.train.schedule import rate_at
 from sftprep.train.session import Session
@@ -129,12 +131,13 @@ def _in_step(
     session: Session, batches: Sequence[PackedBatch]
 ) -> Iterator[tuple[PackedBatch, bool]]:
     """The batches, each counted; sharded ranks with fewer repeat a batch that does not count."""
+    # asked before the first batch: a rank that asked after fewer would wait for the others' answer
+    # while they wait for its weights
+    most = session.world.most(len(batches)) if session.world.sharded else 0
     for batch in batches:
         yield batch, True
-    if session.world.sharded:
-        filler = session.filler
-        for _ in range(session.world.most(len(batches)) - len(batches)):
-            yield filler, False
+    for _ in range(most - len(batches)):
+        yield session.filler, False
 
 
 def memory_bytes(device: str) -> int | None:
@@ -189,11 +192,21 @@ def instruction_sensitivity(session: Session) -> float | None:
     return swapped.nats / swapped.tokens - own.nats / own.tokens
 
 
-@torch.no_grad()
-def _loss_of(session: Session, batches: Sequence[PackedBatch]) -> TokenLoss:
-    model, sums, tokens = session.model, [], 0
-    model.eval()
+@contextmanager
+def evaluating(session: Session) -> Iterator[None]:
+    """No gradients and no dropout inside; ready to train again afterwards."""
+    session.model.eval()
     try:
+        with torch.no_grad():
+            yield
+    finally:
+        session.model.train()
+        reshard(session.nll)
+
+
+def _loss_of(session: Session, batches: Sequence[PackedBatch]) -> TokenLoss:
+    sums, tokens = [], 0
+    with evaluating(session):
         for batch, counts in _in_step(session, batches):
             if session.world.size == 1:
                 session.stop.check("validating")
@@ -203,8 +216,6 @@ def _loss_of(session: Session, batches: Sequence[PackedBatch]) -> TokenLoss:
             if counts:
                 sums.append(part)
                 tokens += batch.supervised
-    finally:
-        model.train()
     own = float(torch.stack(sums).sum()) if sums else 0.0
     nats, count = session.world.sum(own, tokens)
     return TokenLoss(nats, int(count))
