@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-STEPS = 4
+STEPS = 3
 ROWS = 1000
 ROW_BYTES = 900  # longer rows are left out, so that every row fits into max_length
 
@@ -57,6 +57,7 @@ CPU_CASES: dict[str, Case] = {
     "4M full + 2 micro-batches": Case(
         4, 256, 688, 4096, 8, 4, _settings(4, gradient_accumulation_steps=2)
     ),
+    "4M LoRA": Case(4, 256, 688, 4096, 8, 4, _settings(4, **LORA)),
     "22M full": Case(6, 512, 1376, 8192, 8, 4, _settings(2)),
     "22M full + bf16": Case(6, 512, 1376, 8192, 8, 4, _settings(2, **BF16)),
     "22M full + bf16 + checkpointing": Case(6, 512, 1376, 8192, 8, 4, _settings(2, **BF16, **ON)),

@@ -79,7 +79,7 @@ def test_auto_means_what_it_means_to_the_trainer() -> None:
 
     (choice,) = choose_parallel(TrainingSection(), parse_hardware("8xH100-80GB"))
     assert choice.value == what_training_takes(TrainingSection())[0]
-    for parallel in ("ddp",):
+    for parallel in ("ddp", "fsdp", "hsdp"):
         section = TrainingSection.model_validate({"parallel": parallel})
         (choice,) = choose_parallel(section, parse_hardware("8xH100-80GB"))
         assert choice.value == what_training_takes(section)[0] == parallel
