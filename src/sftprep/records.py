@@ -302,11 +302,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """All rules. A missing measurement never passes: it makes the gate undecidable."""
+    """All rules. A missing measurement never passes: it makes the gate undecidable.
+
+    `judged`: fingerprint of each stage whose records were looked at, as run.json had them.
+    """
 
     verdict: GateStatus
     rules: tuple[Verdict, ...]
     version: int = RECORD_VERSION
+    judged: Mapping[str, str] = field(default_factory=dict)
 
 
 def to_dict(record: Any) -> dict[str, Any]:

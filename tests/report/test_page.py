@@ -306,7 +306,7 @@ def test_a_run_without_a_verdict_still_has_a_report(
 ) -> None:
     from sftprep.cli.main import main
 
-    run.forget("gate")
+    run.gate.unlink()
     with pytest.raises(SystemExit) as end:
         main(["report", str(run.root)])
     assert end.value.code == 0
@@ -324,6 +324,10 @@ def test_a_verdict_older_than_the_run_is_not_shown(run: RunFolder, stage: str) -
     assert read_run(run.root, run.root.parent).verdict is None
 
 
-def test_writing_the_report_leaves_the_verdict_as_it_is(run: RunFolder) -> None:
+def test_a_stage_redone_with_the_same_inputs_leaves_the_verdict_as_it_is(run: RunFolder) -> None:
+    same = run.stages()["train"]["fingerprint"]
+    run.mark("train", "running", same)
+    assert summary_lines(run)[0] == "Quality gate: gate not run yet"
+    run.mark("train", "done", same)
     run.mark("report", "running", "f")
     assert summary_lines(run)[0] == "Quality gate: PASS"

@@ -21,9 +21,8 @@ def write_small_run(
     root: Path, verdict: str | None, accuracy: float, following: float, complete: bool = True
 ) -> None:
     """The records the index reads, with one benchmark of 100 items."""
-    judged = {} if verdict is None else {"gate": {"status": "done"}}
     documents: dict[str, Any] = {
-        "run.json": {"version": 1, "stages": {"train": {"status": "stopped"}} | judged},
+        "run.json": {"version": 1, "stages": {"train": {"status": "stopped"}}},
         "validation.json": {
             "sft": {"perplexity": 10 * following, "bits_per_byte": 0.5,
                     "instruction_following": {"value": following}},

@@ -1,7 +1,11 @@
 """The quality gate: every rule of the table on the recorded evidence, written to gate.json."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
+from sftprep.errors import SftprepError
 from sftprep.gate import benchmark_rules, rules
 from sftprep.gate.evidence import Evidence, load_evidence
 from sftprep.gate.rules import Rule
@@ -24,6 +28,8 @@ GATE_RULES: Mapping[str, Rule] = {
     "data_not_contaminated": rules.data_not_contaminated,
 }
 
+JUDGED_STAGES = ("data", "train", "validate", "benchmark", "save")
+
 
 def judge(recipe: Recipe, run: RunFolder, table: Mapping[str, Rule] = GATE_RULES) -> GateResult:
     """Apply every rule and write gate.json.
@@ -34,8 +40,25 @@ def judge(recipe: Recipe, run: RunFolder, table: Mapping[str, Rule] = GATE_RULES
         StoreError: gate.json cannot be written.
     """
     result = judged(recipe, load_evidence(run), table)
+    with suppress(SftprepError):  # without a readable run.json nothing says what was judged
+        result = replace(result, judged=finished(run.stages()))
     write_json(run.gate, to_dict(result))
     return result
+
+
+def finished(stages: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of the finished stages that the gate looks at, from the table of run.json."""
+    return {
+        name: str(stages[name].get("fingerprint"))
+        for name in JUDGED_STAGES
+        if name in stages and stages[name].get("status") == "done"
+    }
+
+
+def outdated(judged: Mapping[str, str], stages: Mapping[str, Any]) -> bool:
+    """Whether a stage that was judged has been redone with other inputs, or is being redone."""
+    now = finished(stages)
+    return any(now.get(name) != fingerprint for name, fingerprint in judged.items())
 
 
 def judged(

@@ -12,6 +12,7 @@ from sftprep.comparison.sources import record_of
 from sftprep.diagnose import Diagnosis, diagnosed
 from sftprep.errors import SftprepError
 from sftprep.gate.evidence import Evidence, load_evidence
+from sftprep.gate.judge import outdated
 from sftprep.recipe import load_recipe
 from sftprep.recipe.sections import Recipe
 from sftprep.records import GateResult, Sample, from_dict
@@ -55,22 +56,10 @@ def read_gate(run: RunFolder) -> GateResult | None:
     Raises:
         SftprepError: gate.json or run.json cannot be read.
     """
-    if not run.gate.is_file() or outdated(run.stages()):
+    if not run.gate.is_file():
         return None
     found: GateResult = record_of(GateResult, run.gate)
-    return found
-
-
-def outdated(stages: Mapping[str, Any]) -> bool:
-    """Whether a stage has run since the gate did; run.json lists stages in the order they started.
-
-    False without any stage: a verdict that was copied alone.
-    """
-    if not stages:
-        return False
-    gate = stages.get("gate")
-    after = list(stages)[list(stages).index("gate") + 1 :] if gate else []
-    return not gate or gate.get("status") != "done" or any(name != "report" for name in after)
+    return None if outdated(found.judged, run.stages()) else found
 
 
 def gather(run: RunFolder, examples_per_reason: int = 2) -> Gathered:

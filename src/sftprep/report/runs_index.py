@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from sftprep.comparison.sources import metric_key
 from sftprep.errors import SftprepError, StoreError
-from sftprep.report.gathered import outdated
+from sftprep.gate.judge import outdated
 from sftprep.report.page import own_file, page
 from sftprep.report.redact import redact_text
 from sftprep.report.summary import VERDICT_WORDS
@@ -96,7 +96,7 @@ def read_run(folder: Path, root: Path) -> RunRow:
     following = _table(sft.get("instruction_following"))
     rules = [rule for rule in gate.get("rules") or () if isinstance(rule, Mapping)]
     stages = _table(_read(run.state).get("stages"))
-    verdict = None if outdated(stages) else gate.get("verdict")
+    verdict = None if _outdated(gate, stages) else gate.get("verdict")
     return RunRow(
         name=str(folder.relative_to(root)),
         root=folder,
@@ -123,6 +123,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _table(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _outdated(gate: Mapping[str, Any], stages: Mapping[str, Any]) -> bool:
+    entries = {name: entry for name, entry in stages.items() if isinstance(entry, Mapping)}
+    return outdated(_table(gate.get("judged")), entries)
 
 
 def _number(value: Any) -> float | None:
