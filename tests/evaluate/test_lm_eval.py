@@ -1,5 +1,6 @@
 """Parity with lm-evaluation-harness: request by request, on real items and on a random model."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +134,19 @@ def test_answers_are_lm_evals(make_engine: Make) -> None:
     )
     expected = harness(engine).generate_until(asked, disable_tqdm=True)
     assert as_lm_eval_model(engine, Progress(quiet=True)).generate_until(asked) == expected
+
+
+def test_an_end_token_that_is_spelled_out_ends_the_answer_as_in_lm_eval(make_engine: Make) -> None:
+    plain = make_engine()
+    settings = {"until": [], "max_gen_toks": 30, "do_sample": False}
+    asked = instances("generate_until", [("The cat", settings)])
+    (free,) = as_lm_eval_model(plain, Progress(quiet=True)).generate_until(asked)
+    tokenizer = copy.deepcopy(plain.tokenizer)
+    tokenizer.add_special_tokens({"eos_token": free[9:12]})
+    engine = Engine(plain.model, tokenizer)
+    (found,) = as_lm_eval_model(engine, Progress(quiet=True)).generate_until(asked)
+    assert found == free[: free.index(free[9:12])]
+    assert [found] == harness(engine).generate_until(asked, disable_tqdm=True)
 
 
 def test_generation_settings_become_a_request() -> None:

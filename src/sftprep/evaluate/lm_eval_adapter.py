@@ -5,6 +5,7 @@ Written for lm_eval 0.4.13 (`lm_eval.api.model.TemplateLM`); ask for it with
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lm_eval.api.model import TemplateLM
@@ -20,6 +21,7 @@ from sftprep.evaluate.engine import (
 )
 from sftprep.evaluate.lm_eval_model import generate_request
 from sftprep.evaluate.scoring import score_tokens
+from sftprep.evaluate.writing import spelled_end
 from sftprep.progress import Progress
 from sftprep.recipe.sections import ModelSection
 from sftprep.stop import StopSignal
@@ -122,7 +124,9 @@ class SftprepLM(TemplateLM):  # type: ignore[misc]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Answers up to their stop strings."""
+        ends = spelled_end(self.tokenizer)
         asked = [generate_request(*request.args) for request in requests]
+        asked = [replace(one, stop=(*one.stop, *ends)) for one in asked]
         return [one.text for one in self.engine.generate(asked, self.shown, self.halt, "answers")]
 
     def apply_chat_template(

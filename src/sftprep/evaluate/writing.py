@@ -83,6 +83,14 @@ def _writing(engine: ReadsText, number: int, request: GenerateRequest, ids: Ids)
     return Writing(number, request, ids, limit, engine.eos_ids | special, draws)
 
 
+def spelled_end(tokenizer: Any) -> tuple[str, ...]:
+    """The end token's text as a stop string: a model that spells it out has ended, too.
+
+    lm-eval 0.4.13 adds it to the stop strings of every task.
+    """
+    return () if tokenizer.eos_token is None else (str(tokenizer.eos_token),)
+
+
 class Reader:
     """Takes tokens as they are written and says when an answer has ended."""
 

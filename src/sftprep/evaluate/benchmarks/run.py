@@ -28,6 +28,7 @@ from sftprep.evaluate.benchmarks.results import build_result, subset_note
 from sftprep.evaluate.engine import GenerateRequest, Generation
 from sftprep.evaluate.sandbox import UNSAFE, SandboxTier, probe
 from sftprep.evaluate.team import leading
+from sftprep.evaluate.writing import spelled_end
 from sftprep.progress import Progress
 from sftprep.recipe.sections import BenchmarksSection, BenchmarkTask, Recipe
 from sftprep.records import (
@@ -271,11 +272,12 @@ def write_answers(
         for place in places
     }
     found = answers.start()
+    ends = spelled_end(model.tokenizer())
     requests: dict[tuple[int, int], GenerateRequest] = {}
     for place, question in asked.items():
         for number, request in enumerate(question.requests(plan.items[place])):
             if (place, number) not in found:
-                requests[place, number] = request
+                requests[place, number] = replace(request, stop=(*request.stop, *ends))
     keys = [*requests]
 
     def finished(number: int, answer: Generation) -> None:
