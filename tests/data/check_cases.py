@@ -345,5 +345,5 @@ MOVED: dict[str, tuple[Example, float, float]] = {
     "url_made_up": (example("Where?", "See https://www.my-big-garden.eu/all."), 0.75, 1.0),
     "toxicity_classified": (example("Name a bird.", "Robin."), 0.6, 0.7),
     "secret_inside": (example("Key?", "AKIA" + "IOSFODNN7EXAMPLE"), 0.5, 1.0),
-    "personal_data": (example("Sample?", "user@example.com"), 0.5, 1.0),
+    "personal_data": (example("Which one?", "user@example.com"), 0.5, 1.0),
 }  # fmt: skip

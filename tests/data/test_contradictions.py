@@ -12,6 +12,14 @@ CONTRADICT = [
     ("Is 7 a prime number?", "True", "False"),
     ("When did the war end?", "It ended in 1945.", "1944"),
     ("How many legs has a spider?", "10", "8 legs"),
+    ("How many legs has a spider?", "A spider has eight legs.", "A spider has six legs."),
+    ("Who wrote Hamlet?", "Hamlet was written by William Shakespeare.",
+     "Christopher Marlowe wrote Hamlet."),
+    ("What is the capital of Australia?", "The capital of Australia is Canberra.",
+     "Sydney is the capital of Australia."),
+    ("Is Pluto a planet?", "Pluto is not a planet.", "Pluto is a planet."),
+    ("Is the sentence positive or negative: I hate rain.", "Negative", "Positive"),
+    ("Which gas do plants absorb?", "Plants absorb carbon dioxide.", "Plants absorb oxygen."),
 ]  # fmt: skip
 ONLY_DIFFER = [
     ("Give me the title of a novel.", "Emma", "Ivanhoe"),
@@ -22,6 +30,13 @@ ONLY_DIFFER = [
     ("How much is it?", "It costs 1,000 euros.", "1000"),
     ("Write a poem about a bird.", "A robin sings.", "An owl hoots."),
     ("Why?", "", "Because."),
+    ("How many legs has a spider?", "8", "Eight"),
+    ("Is Rome worth a visit?", "Yes, it is worth it.", "Absolutely, Rome is lovely."),
+    ("How can I sleep better?", "Go to bed early.", "Avoid coffee."),
+    ("Explain gravity.", "Gravity pulls masses together.", "It is a force between masses."),
+    ("Paraphrase: I am tired.", "I feel weary.", "I am exhausted."),
+    ("What are some fruits?", "Apples and pears", "Plums and figs"),
+    ("Who is the author of Emma?", "Jane Austen", "It was Miss Jane Austen of Steventon"),
 ]
 
 

@@ -1,8 +1,8 @@
 """Rows of our own, labelled by hand: each kind of defect in many forms, and rows that look like it.
 
-The rules were mended on batch 1; batch 2 was written afterwards and first read by rules that had
-not met it (docs/checks.md has those figures). By now both were met, so the floors here are for
-regressions only. `labelled.jsonl` breaks the shape of secrets with a bar.
+The rules were mended on batch 1; each later batch was written afterwards and first read by rules
+that had not met it (docs/checks.md has those figures). By now all were met, so the floors here are
+for regressions only. `labelled.jsonl` breaks the shape of secrets with a bar.
 """
 
 import json
@@ -31,8 +31,11 @@ ALSO = {
     "response_refusal": {"assistant_boilerplate"},
     "assistant_boilerplate": {"response_refusal"},
     "instruction_garbled": {"instruction_empty"},
-    "instruction_too_short": {"instruction_empty"},
+    "instruction_too_short": {"instruction_empty", "reference_dangling"},
     "toxic_words": {"harmful_request"},
+    "instruction_empty": {"instruction_placeholder", "instruction_too_short"},
+    "reference_dangling": {"media_missing", "instruction_too_short"},
+    "control_tokens_inside": {"records_merged", "control_token_trailing"},
 }
 
 

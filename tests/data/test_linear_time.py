@@ -20,6 +20,12 @@ SEEDS = (
     "http://a", "www.a-", "my e-mail is ", "555-", "12 34 ", "{{", "1 plus ", "sum of 1 and ",
     "all women are ", "i can't ", "unfortunately, ", "as an ai, ", "in the ", "look at this ",
     "search the ", "\nQ: ", "Instruction: ", "password ", "&amp;", "don?t ", "he is, ", "AB12 ",
+    "12 puppies + ", "9^2 = ", "(1 + ", "1 hour = ", "{x_name} ", "visit a.",
+    "what is the current ", "leider kann ich ", "i am the model ", "they are all ", "Draw a x ",
+    "\n| a ", "here is a x ",
+    "{\n", '"a', "//", "write a malware to ", "the following x ", "as an ai made ", "in the text, ",
+    "\nTask: ", "-----BEGIN PRIVATE KEY-----\n", "fifty-four plus ", "1, 2, 3 and ",
+    "Friends help. ",
 )  # fmt: skip
 
 

@@ -66,6 +66,7 @@ def test_what_is_found_was_planted(report: DataReport) -> None:
 
 
 def test_enough_good_rows_are_left(report: DataReport) -> None:
-    assert report.ledger.kept >= 14_900
+    # 15,880 rows, 940 planted to be dropped; the generator repeats itself in at most 240 more
+    assert report.ledger.kept >= 14_700
     assert report.unique_prompts >= 10_000
     assert report.leaked_pairs == 0

@@ -10,9 +10,10 @@ from decimal import Decimal, DivisionByZero, InvalidOperation, localcontext
 from sftprep.data.conversation import Evidence, Row
 from sftprep.data.sums import asked_sums, spoken_sums
 from sftprep.data.text import excerpt, is_code
+from sftprep.data.units import in_digits, written_sums
 
 _NUMBER = r"(?:[$\u20ac\u00a3]\s?)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
-_OPERATOR = r"[-+*/x\u00d7\u00f7\u2212]"
+_OPERATOR = r"(?:[-+*/x\u00d7\u00f7\u2212]|(?<= )\u2013(?= ))"
 EQUATION = re.compile(
     rf"(?<![\w.,:/^*+=)\]%\u221a\u2212\u00d7\u00f7°'\"-])(?P<left>{_NUMBER}(?:\s?{_OPERATOR}\s?{_NUMBER}){{1,6}})"
     rf"\s?=\s?(?P<right>-?{_NUMBER})"
@@ -21,7 +22,8 @@ EQUATION = re.compile(
 _DIGIT = re.compile(r"\d")
 _SPLIT = re.compile(rf"\s?({_OPERATOR})\s?")
 _BEFORE = re.compile(
-    r"(?:[-+*/x\u00d7\u00f7\u2212^=(\[{<>%\u221a]|[A-Za-z][({]|\b(?:mod|of|base|log|sqrt|[a-z])"
+    r"(?:[-+*/x\u00d7\u00f7\u2212\u2013^=(\[{<>%\u221a]|[A-Za-z][({]|\b(?:mod|(?:half|third"
+    r"|quarter|root|square|cube|percent|%|thirds|\d/\d) of|base|log|sqrt|[a-z])"
     r"|\d,?|\d\s+and)\s?$",
     re.IGNORECASE,
 )
@@ -35,7 +37,7 @@ _UNUSUAL = re.compile(
     r"\b(?:mod(?:ulo|ular|ulus)?|binary|hex\w*|octal|base|clock|matrix|vector|puzzle|riddle"
     r"|incorrect"
     r"|wrong|mistake|error|false|trick|joke|pattern|integer division|floor|round\w*|estimat\w*"
-    r"|approximat\w*|remainder|calculus)\b",
+    r"|approximat\w*|remainder|calculus|floating)\b",
     re.IGNORECASE,
 )
 
@@ -53,19 +55,16 @@ def arithmetic_wrong(row: Row, threshold: float) -> Evidence | None:
     """
     text = row.response
     if _DIGIT.search(text) is None:
-        return None
-    if (
-        _DIGIT.search(text) is None
-        or is_code(text)
-        or _UNUSUAL.search(row.prompt)
-        or _UNUSUAL.search(text)
-    ):
+        text = in_digits(text)
+        if _DIGIT.search(text) is None:
+            return None
+    if is_code(text) or _UNUSUAL.search(row.prompt) or _UNUSUAL.search(text):
         return None
     for match in EQUATION.finditer(text) if "=" in text else ():
         error = _error(text, match)
         if error is not None and error > threshold:
             return Evidence(excerpt(text, match.start(), match.end("right")), error)
-    for start, end, exact, given in (*spoken_sums(text), *asked_sums(row)):
+    for start, end, exact, given in (*written_sums(text), *spoken_sums(text), *asked_sums(row)):
         error = _difference(exact, given)
         if error is not None and error > threshold:
             return Evidence(f"{exact:f} is right: {excerpt(text, start, end)}", error)
@@ -74,7 +73,7 @@ def arithmetic_wrong(row: Row, threshold: float) -> Evidence | None:
 
 def _error(text: str, match: re.Match[str]) -> float | None:
     """Relative error of one equation, None when it holds or cannot be decided."""
-    if _BEFORE.search(text[max(0, match.start() - 6) : match.start()]):
+    if _BEFORE.search(text[max(0, match.start() - 12) : match.start()].rpartition("\n")[2]):
         return None
     if _AFTER.match(match["after"]) or _is_date(match["left"]):
         return None
@@ -130,4 +129,4 @@ def evaluate(expression: str) -> Decimal | None:
             return None
 
 
-_PLAIN = {"x": "*", "\u00d7": "*", "\u00f7": "/", "\u2212": "-"}
+_PLAIN = {"x": "*", "\u00d7": "*", "\u00f7": "/", "\u2212": "-", "\u2013": "-"}

@@ -2,9 +2,10 @@
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 from sftprep.data.conversation import Evidence, Row
-from sftprep.data.language import language_of
+from sftprep.data.language import ANY_LANGUAGE, language_of
 from sftprep.data.text import excerpt, words
 from sftprep.data.wordlists import word_list
 
@@ -75,6 +76,11 @@ def _garbled(text: str, threshold: float) -> Evidence | None:
     enough = bad and share >= threshold and (len(bad) >= 2 or len(words(text)) == 1)
     if enough and text.isascii() and language_of(words(text)) in (None, "English"):
         return Evidence(f"{', '.join(bad[:5])} in: {excerpt(text)}", share)
+    strange, pairs = _strange_pairs(text)
+    if strange >= threshold + (MORE_STRANGE if pairs < LONG_PAIRS else 0.1):
+        return Evidence(
+            f"{strange:.0%} of the pairs of letters are rare in: {excerpt(text)}", strange
+        )
     short = re.findall(r"[A-Za-z]+", text)
     if len(short) >= 3 and all(
         _VOWELLESS_SHORT.fullmatch(w) or _KEYBOARD.match(w.lower()) for w in short
@@ -93,6 +99,32 @@ def _garbled(text: str, threshold: float) -> Evidence | None:
     return None
 
 
+# Pairs of neighbouring letters that make up nine tenths of English text (own count over dolly-3k).
+_COMMON_PAIRS = frozenset(word_list("common_pairs"))
+MIN_PAIRS, LONG_PAIRS = 8, 30
+MORE_STRANGE = 0.3  # random letters have three rare pairs in four, English one in ten
+MOST_KNOWN = 0.12  # share of function words from which a text is one of some language
+
+
+def _strange_pairs(text: str) -> tuple[float, int]:
+    """Share of neighbouring letters that are rare in English, and their number.
+
+    0 for a text with the function words of some language.
+    """
+    found = words(text)
+    known = sum(len(w) > 2 and w in ANY_LANGUAGE for w in found)
+    if known > MOST_KNOWN * len(found) or not text.isascii():
+        return 0.0, 0
+    letters = [w.lower() for w in _LATIN_RUN.findall(text) if not w.isupper()]
+    pairs = [a + b for word in letters for a, b in pairwise(word)]
+    if len(pairs) < MIN_PAIRS:
+        return 0.0, 0
+    return 1 - sum(map(_COMMON_PAIRS.__contains__, pairs)) / len(pairs), len(pairs)
+
+
+_LATIN_RUN = re.compile(r"(?<![\w@#./\\-])[A-Za-z]{3,}(?![\w@./\\-])")
+
+
 @lru_cache(maxsize=50_000)
 def _is_noise(word: str) -> bool:
     if _VOWELLESS.fullmatch(word) or _LONG_CLUSTER.search(word):
@@ -107,14 +139,34 @@ def _is_noise(word: str) -> bool:
 def response_echo(row: Row, threshold: float) -> Evidence | None:
     """The answer repeats the question and adds nothing. `threshold`: words from which it counts."""
     answer = row.response_words
-    if not answer or len(answer) < threshold or len(row.response) > 2 * len(row.prompt) + 20:
+    if not answer or len(answer) < threshold or len(row.response) > 3 * len(row.prompt) + 20:
         return None
     asked = [words(text) for text in {row.instruction, *row.questions[-1:]}]
-    if answer not in asked or _ASKS_FOR_SAME.search(row.instruction):
-        return None
-    return Evidence(excerpt(row.response))
+    if any(_only_repeats(answer, text) for text in asked):
+        return None if _ASKS_FOR_SAME.search(row.instruction) else Evidence(excerpt(row.response))
+    changes = len(answer) >= ECHO_OF_INPUT and _ASKS_FOR_CHANGE.match(row.instruction)
+    if changes and not row.about_code:
+        return Evidence(excerpt(row.response)) if answer == words(row.passage) else None
+    return None
+
+
+ECHO_OF_INPUT = 8  # words: shorter passages may be right as they are
+_LABELS = frozenset(("question", "q", "instruction", "prompt", "task", "user", "input"))
+
+
+def _only_repeats(answer: list[str], asked: list[str]) -> bool:
+    """The answer is the question once or more, perhaps with a label before."""
+    start = 1 if answer[0] in _LABELS and answer[:1] != asked[:1] else 0
+    times, rest = divmod(len(answer) - start, len(asked)) if asked else (0, 1)
+    return times > 0 and rest == 0 and answer[start:] == asked * times
 
 
 _ASKS_FOR_SAME = re.compile(
     r"\b(?:repeat|copy|echo|rewrite|correct|edit|proofread|paraphrase|punctuat\w*|after me)\b", re.I
+)
+_ASKS_FOR_CHANGE = re.compile(
+    r"\W*(?:please\s+)?(?:summari[sz]e|shorten|condense|translate|explain|classify|analy[sz]e|answer"
+    r"|paraphrase|rephrase|simplify|expand|elaborate|outline|reverse|categori[sz]e|give|write"
+    r"|create|generate|describe)\b",
+    re.IGNORECASE,
 )

@@ -5,8 +5,10 @@ import re
 from sftprep.data.conversation import Evidence, Row
 from sftprep.data.text import excerpt, normal
 
-_INVISIBLE = re.compile(r"[\s\u200b-\u200f\u2060\ufeff\u00ad]+")
-_VISIBLE = re.compile(r"[^\s\u200b-\u200f\u2060\ufeff\u00ad]")
+# White space, and characters that show nothing: zero width, soft hyphen, blank Braille, fillers.
+_NOTHING = r"\s\u200b-\u200f\u2060-\u2064\ufeff\u00ad\u2800\u3164\u115f\u1160\u180e"
+_INVISIBLE = re.compile(f"[{_NOTHING}]+")
+_VISIBLE = re.compile(f"[^{_NOTHING}]")
 _WORDLIKE = re.compile(r"[^\W_]|[^\x00-\xff]")
 _THING = (
     r"(?:output|response|answer|input|reply|completion|content|text|result|solution|description"
@@ -23,12 +25,13 @@ _PLACEHOLDER_ANSWER = re.compile(
       | {_THING}\s(?:goes|will\sgo|comes|to\sbe\s\w+|pending|missing|unavailable
         |not\s(?:available|provided|found)|tbd|placeholder)(?:\shere)?
       | place\s?holder(?:\s{_THING})? | to\s?-?do(?:[\s:,-].{{0,60}})? | tbd | tba | tbc
-        | fixme(?:[\s:].{{0,60}})? | n\s?[/.]\s?a\.? | lorem\ ipsum.{{0,400}}
+        | \#value! | fixme(?:[\s:].{{0,60}})? | n\s?[/.]\s?a\.? | lorem\ ipsum.{{0,400}}
       | not\s(?:applicable|available|provided|yet\s(?:available|written)) | to\sbe\s(?:added
         |completed|determined|filled(?:\sin)?|written|announced|decided)(?:\slater)?
       | coming\ssoon | work\sin\sprogress | wip | under\sconstruction | null | nil | undefined
         | \#n/a | \#ref! | \(?blank\)? | (?<=[<\[(])skip(?=[>\])])
-      | asdf\w* | qwerty\w* | (?:test\s?){{1,3}}(?:\d+|response|answer|output)? | xxx+
+      | {_THING}s?\s*: | asdf\w* | qwerty\w* | (?:test\s?){{1,3}}(?:\d+|response|answer
+        |output)? | xxx+
         | foo\s?bar | see\sabove | same\sas\sabove | as\sabove
       )\s*[>\])}}]{{0,2}}["'*_]{{0,2}}[.!]?""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
@@ -38,9 +41,11 @@ _ONLY_MARKS = re.compile(
 )
 _PLACEHOLDER_INPUT = re.compile(
     r"""[<\[({"']?\s*(?:
-        no\s?-?(?:input|context|text)(?:\s(?:is\s)?(?:needed|required|provided|given|available
+        (?:input\s?:\s?)?no\s?-?(?:(?:additional|further|specific|extra)\s)?
+        (?:input|context|text|data|content|information)(?:\s(?:is\s)?(?:needed|required|provided|given|available
           |necessary))?
-      | n\s?/\s?a | not\s(?:applicable|available|required|needed) | none | nil | null | nan | empty
+      | n\s?[/.]\s?a\.? | not\s(?:applicable|available|required|needed|provided|given)
+      | none(?:\s(?:given|provided|needed|required))? | nil | null | nan | empty
       | input | \.{2,} | - )\s*[>\])}"']?[.!]?""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -82,15 +87,41 @@ def response_placeholder(row: Row, threshold: float) -> Evidence | None:
         "foobar",
     ):
         return None
-    if _PLACEHOLDER_ANSWER.fullmatch(answer) or _ONLY_MARKS.fullmatch(answer):
+    bare = answer.strip("-\u2013\u2014=*_#~|$% ")
+    if (
+        _PLACEHOLDER_ANSWER.fullmatch(answer)
+        or _ONLY_MARKS.fullmatch(answer)
+        or (bare != answer and (bare in _SLOTS or _PLACEHOLDER_ANSWER.fullmatch(f"<{bare}>")))
+    ):
         return None if _asked_for(answer, row.prompt) else Evidence(excerpt(answer))
     if answer.lower() == "nan" and not row.about_code and not _asked_for(answer, row.prompt):
         return Evidence(answer)
+    if answer.lower().strip(".:") in (
+        "none",
+        "nothing",
+        "output",
+        "response",
+    ) and _WANTS_TEXT.match(row.instruction):
+        return None if _asked_for(answer, row.prompt) else Evidence(answer)
     return None
 
 
+_SLOTS = ("s", "d", "{}", "{0}", "{response}", "{output}", "{answer}")  # of %s, ${response} ...
+_WANTS_TEXT = re.compile(
+    r"\W*(?:please\s+)?(?:how\s+(?:do|does|can|to|would|should|is|are)\b|why\b|explain|describe"
+    r"|write|compose|draft|suggest|recommend|tell\b|discuss|create|generate|summari[sz]e|translate"
+    r"|rewrite|compare|outline|elaborate|design|perform|construct|delete|add"
+    r"|(?:name|list|give|provide)\s+(?:me\s+)?(?:a|an|some|two|three|four|five|ten|\d+)\b"
+    r"|what\s+is\s+(?:the|a|an)\s+(?:capital|melting|boiling|meaning|plural|past)\b)",
+    re.IGNORECASE,
+)
+
+
 _ASKS_MEANING = re.compile(
-    r"\b(?:stand for|abbreviat\w*|acronym|mean|meaning|placeholder)\b", re.IGNORECASE
+    r"\b(?:stand for|abbreviat\w*|acronym|mean|meaning|placeholder|filler|typeof"
+    r"|(?:what|which|name\sthe|give\sthe|the)\s(?:\w+\s){0,2}?(?:value|literal|keyword|character|symbol"
+    r"|sign|mark|punctuation|operator|separator|delimiter|output)s?)\b",
+    re.IGNORECASE,
 )
 
 
@@ -117,14 +148,20 @@ _PLACEHOLDER_ASKED = re.compile(
         | (?:insert|your|enter|put|paste)\s(?:\w+\s){0,2}?(?:instruction|question|prompt|text|query
           |task|request)s?(?:\s(?:here|goes\shere))?
         | (?:write|type|add)\s(?:\w+\s){0,2}?(?:instruction|question|prompt|text|query)s?\shere
+        | (?:instruction|question|prompt|query|task|input)s?\s?:
         | (?<=[<\[({])(?:instruction|question|prompt|query|task
           |input)(?=[>\])}]))\s*[>\])}"']{0,2}[.!?]?""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _HOLE = re.compile(
-    r"\{\{\s*[A-Za-z_][\w. ]{0,40}\s*\}\}|(?<![$\w{])\{(?:[a-z]+_)*(?:input|text|question|topic"
+    r"\{\{\s*[A-Za-z_][\w. ]{0,40}\s*\}\}|(?<![\w{])\$?\{(?:[a-z]+_)*(?:input|text|question|topic"
     r"|name|instruction|context|passage|article|prompt|query|document|language|subject|title"
-    r"|sentence|word|number|category)(?:_[a-z]+)*\}|\[(?:INSERT|Insert|insert|ENTER"
+    r"|sentence|word|number|category|company|product|country|city|person|date|job|field"
+    r"|description)(?:_[a-z]+)*\}|<(?:topic|name|language|subject|country|city|product|company"
+    r"|person|person's name|your \w+|your name)>"
+    r"|\[(?:(?:[A-Z]+ ){0,2}(?:TOPIC|NAME|LANGUAGE|SUBJECT|COUNTRY|CITY|PRODUCT|COMPANY|INDUSTRY"
+    r"|TEXT|PERSON|DATE|NUMBER|KEYWORD|JOB TITLE)|topic|language|subject|product|product name"
+    r"|company name|your \w+|industry|country|keyword)\]|\[(?:INSERT|Insert|insert|ENTER"
     r"|Enter) [^\]\n]{2,60}\]|<(?:insert|INSERT) [^>\n]{2,60}>|%\([a-z_]+\)s"
 )
 
@@ -146,18 +183,30 @@ def hole_unfilled(row: Row, threshold: float) -> Evidence | None:
     """
     if not any(sign in content for content in row.contents for sign in _HOLE_SIGNS):
         return None
-    if row.asks_for_code or _TEMPLATES.search(row.prompt):
+    if row.asks_for_code or _ABOUT_HOLES.search(row.prompt):
+        return None
+    match = _HOLE.search(row.instruction)
+    if match is not None and not _LOOKS_LIKE_CODE.search(row.instruction):
+        return Evidence(excerpt(row.instruction, match.start(), match.end()))
+    if _TEMPLATES.search(row.prompt):
         return None
     for message in row.example.messages:
         if message.role == "system" or _LOOKS_LIKE_CODE.search(message.content):
             continue
-        match = (_HOLE_IN_ANSWER if message.role == "assistant" else _HOLE).search(message.content)
+        match = _HOLE_IN_ANSWER.search(message.content)
         if match is not None:
             return Evidence(excerpt(message.content, match.start(), match.end()))
     return None
 
 
-_HOLE_SIGNS = ("{", "[", "<i", "<I", "%(")  # both patterns of holes hold one of these
+_ABOUT_HOLES = re.compile(
+    r"\b(?:template|placeholder|fill|blank|latex|jinja|format|madlib|mad libs|variable|bracket"
+    r"|replace|substitut|html|xml|tag)",
+    re.IGNORECASE,
+)
+
+
+_HOLE_SIGNS = ("{", "[", "<", "%(")  # both patterns of holes hold one of these
 _HOLE_IN_ANSWER = re.compile(
     r"\{\{\s*[A-Za-z_][\w. ]{0,40}\s*\}\}|(?<![$\w{])\{(?:name|topic|input|text|question|answer"
     r"|output)\}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sftprep.data.text import is_code, words
+from sftprep.data.wordlists import word_list
 from sftprep.records import Example
 
 
@@ -87,8 +88,7 @@ class Row:
     @cached_property
     def about_code(self) -> bool:
         """Question or answer is source code, or the question is about programming."""
-        asked = not _CODE_WORDS.isdisjoint(self.prompt_words)
-        return asked or self.answer_is_code or is_code(self.prompt)
+        return _about_code(self.prompt_words) or self.answer_is_code or is_code(self.prompt)
 
     @cached_property
     def asks_for_code(self) -> bool:
@@ -101,67 +101,19 @@ class Row:
         return tuple(m.content for m in self.example.messages)
 
 
-_CODE_WORDS = frozenset(
-    [
-        "python",
-        "java",
-        "javascript",
-        "typescript",
-        "c++",
-        "html",
-        "css",
-        "sql",
-        "bash",
-        "shell",
-        "php",
-        "ruby",
-        "rust",
-        "golang",
-        "swift",
-        "kotlin",
-        "perl",
-        "scala",
-        "matlab",
-        "latex",
-        "regex",
-        "json",
-        "xml",
-        "yaml",
-        "function",
-        "method",
-        "class",
-        "code",
-        "program",
-        "script",
-        "algorithm",
-        "array",
-        "variable",
-        "compile",
-        "query",
-        "database",
-        "api",
-        "syntax",
-        "programming",
-        "loop",
-        "string",
-        "boolean",
-        "pseudocode",
-        "snippet",
-        "curl",
-        "js",
-        "node",
-        "angular",
-        "react",
-        "django",
-        "flask",
-        "c#",
-    ]
-)
+# Names of languages and tools; words that programming shares with daily life count in pairs.
+_CODE_WORDS = frozenset(word_list("code_words"))
+_SHARED_WORDS = frozenset(word_list("shared_code_words"))
+
+
+def _about_code(found: list[str]) -> bool:
+    present = _SHARED_WORDS.intersection(found)
+    return not _CODE_WORDS.isdisjoint(found) or len(present) >= 2
 
 
 def asks_for_code(text: str) -> bool:
     """The text names programming or shows a code fence."""
-    return "```" in text or not _CODE_WORDS.isdisjoint(words(text))
+    return "```" in text or _about_code(words(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ _PLACEHOLDER_HOST = re.compile(
     re.I,
 )
 _PLACEHOLDER_PATH = re.compile(
-    r"/path/to/|(?:article|product|page|post|video|link|your|insert)[-_](?:title|name|id|link|url"
+    r"/path/to/|/@?(?:your|my|user|some)-?_?(?:name|user|username|profile|channel|page|handle|company|id)\b"
+    r"|(?:article|product|page|post|video|link|your|insert)[-_](?:title|name|id|link|url"
     r"|here|slug)\b"
     r"|\b(?:abc|xyz)\d{2,}|abcdefg|1234567|12345(?!\d)|x{4,}|(?<![a-z])lorem|placeholder|fake"
     r"|made-?up|/example\b",
@@ -62,12 +63,26 @@ def url_made_up(row: Row, threshold: float) -> Evidence | None:
                         score,
                         f"{why}: {excerpt(answer, match.start(), match.end(), width=100)}",
                     )
-    return Evidence(worst[1], worst[0]) if worst[1] and worst[0] >= threshold else None
+    if not worst[1] or worst[0] < threshold or _ABOUT_LINKS.search(row.instruction):
+        return None
+    return Evidence(worst[1], worst[0])
+
+
+# Questions about what links are: samples are the right answer.
+_ABOUT_LINKS = re.compile(
+    r"\bvalid urls?\b|\b(?:what|explain|define|how|parts?|structure|describe|example|format"
+    r"|difference)\b[^.\n]{0,60}"
+    r"\b(?:urls?|uris?|domain names?|hyperlinks?|https?|dns|web addresses|subdomains?)\b",
+    re.IGNORECASE,
+)
 
 
 _CALLED = re.compile(r"\w\([\"'][^\"'\n]{0,20}$")  # the argument of a tool call
 
 
+_SAMPLE_DOI = re.compile(
+    r"/10\.(?:1234|12345|0000|9999|5555)/|/10\.\d+/(?:abc|xyz|example|12345)", re.I
+)
 LONG_HOST = 16  # letters: real names are shorter, invented ones spell their subject out
 
 
@@ -90,6 +105,8 @@ def _doubts(host: str, path: str) -> Iterator[tuple[float, str]]:
             yield 1.0, "no arXiv number"
     if bare in ("doi.org", "dx.doi.org") and not re.match(r"/10\.\d{4,9}/\S+", path):
         yield 1.0, "no DOI"
+    if bare in ("doi.org", "dx.doi.org") and _SAMPLE_DOI.match(path):
+        yield 1.0, "sample DOI"
     if not _known(bare):
         name = bare.rpartition(".")[0]
         invented = len(name) >= LONG_HOST or name.count("-") >= 2 or re.search(r"\d\d", name)

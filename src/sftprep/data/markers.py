@@ -8,7 +8,7 @@ from sftprep.data.text import excerpt
 _MERGED = re.compile(
     r"""^[ \t]*(?:\#{1,}[ \t]*)?(?:\d{1,3}[.)][ \t]*)?(?:\*\*)?
         (?P<name>Instruction|Task|Input|Output|Response|Prompt|Completion
-          |Context)(?:\*\*)?[ \t]*\d{0,3}[ \t]*:""",
+          |Context|Answer)(?:\*\*)?[ \t]*\d{0,3}[ \t]*:""",
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 _MARKER_WORDS = (
@@ -68,7 +68,8 @@ def records_merged(row: Row, threshold: float) -> Evidence | None:
     for pattern in (_MERGED, _TURNS, _PAIRS):
         found = list(pattern.finditer(answer))
         names = {m.group(1).lower() for m in found}
-        if pattern is _MERGED and not names & {"instruction", "task", "prompt"}:
+        opens = names & {"instruction", "task", "prompt"}
+        if pattern is _MERGED and (not opens or _is_own_task(found[0], names, row)):
             continue
         if pattern is _PAIRS and (
             (found[:1] and found[0].start() == 0) or _ASKS_FOR_PAIRS.search(row.prompt)
@@ -77,6 +78,12 @@ def records_merged(row: Row, threshold: float) -> Evidence | None:
         if len(names) >= threshold and not _shows(names, row.prompt):
             return Evidence(excerpt(answer, found[0].start(), found[0].end()), float(len(names)))
     return None
+
+
+def _is_own_task(first: re.Match[str], names: set[str], row: Row) -> bool:
+    """The answer opens with the heading "Task:", or the question names all of the headings."""
+    heading = first.start() == 0 and first.group("name").lower() == "task"
+    return heading or names.issubset(row.prompt_words)
 
 
 def _strong(row: Row, answer: str) -> re.Match[str] | None:
@@ -110,7 +117,9 @@ def _strong(row: Row, answer: str) -> re.Match[str] | None:
 
 _ASKS_FOR_TURNS = re.compile(
     r"\b(?:dialog|conversation|interview|chat|script|transcript|instruction|prompt|role.?play"
-    r"|exchange|template|format|steps?\b|data ?set|recipe|algorithm)",
+    r"|exchange|template|format|steps?\b|data ?set|recipe|algorithm|few-?shot|test cases?"
+    r"|demonstrations?"
+    r"|training examples?|examples? for\b)",
     re.IGNORECASE,
 )
 
@@ -151,11 +160,25 @@ def without_trailing_control(text: str) -> str:
     return text
 
 
+_ABOUT_TOKENS = re.compile(
+    r"\b(?:(?:prompt|chat|alpaca|vicuna|llama)\s+(?:prompt\s+)?(?:format|template)s?|chatml"
+    r"|(?:special|control|stop)\s+tokens?)\b",
+    re.IGNORECASE,
+)
+
+
 def control_tokens_inside(row: Row, threshold: float) -> Evidence | None:
-    """A turn holds the literal control text of a chat template or of this tokenizer."""
+    """A turn holds the literal control text of a chat template or of this tokenizer.
+
+    An answer about templates may show the headings that old ones used, never a token of this
+    tokenizer.
+    """
     own = tuple(token for token in row.own_tokens if len(token) >= 5)
     for content in row.contents:
         match = _CONTROL.search(content)
+        heading = match is not None and match.group().startswith("###")
+        if heading and _ABOUT_TOKENS.search(row.prompt):
+            match = None
         if match is not None and not _quoted(content, match.start(), match.end()):
             return Evidence(excerpt(content, match.start(), match.end()))
         for token in own:

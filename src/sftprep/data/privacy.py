@@ -46,7 +46,9 @@ _SECRETS: tuple[tuple[str, str, re.Pattern[str]], ...] = (
     ("Telegram token", ":A", re.compile(r"\b\d{8,10}:AA[\w-]{32,}")),
     ("JSON web token", "eyJ", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")),
     ("private key", "-----BEGIN",
-     re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")),
+     re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s"
+     r"|\\n)*(?:[\w-]+: [^\n]*\n\s*)*"
+                r"(?:[A-Za-z0-9+/=]{16,}|(?<=[\nn])[A-Za-z0-9+/=]{4,}(?=\s*\n|$))")),
     ("login in a link", "@", re.compile(r"\b[a-z][a-z0-9+]{2,15}://[^\s/:@'\"]{1,64}:([^\s/@'\"]{3,64})@[\w.-]+")),
 )  # fmt: skip
 _ASSIGNED = re.compile(
@@ -60,7 +62,7 @@ _ASSIGNED = re.compile(
 _ASSIGNED_WORDS = ("key", "secret", "token", "bearer", "pass", "pwd")
 _FAKE_SECRET = re.compile(
     r"example|xxxx|1234567|your|0{8}|abcdef|placeholder|changeme|dummy|sample|fake|<|\*\*\*"
-    r"|\.\.\.|insert|test_",
+    r"|\.\.\.|insert|test_|^(?:my)?(?:password|passwd|passwort|pass|pwd|secret)\d{0,3}$",
     re.IGNORECASE,
 )
 
@@ -97,7 +99,14 @@ def _random(value: str) -> bool:
     """Letters and digits mixed as no word or version is: entropy of at least 2.5 bits a sign."""
     counts = Counter(value)
     bits = -sum(n / len(value) * math.log2(n / len(value)) for n in counts.values())
-    return bits >= 2.5 and "/" not in value[:2] and not value.startswith(("http", "www."))
+    mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
+    return (
+        mixed
+        and bits >= 2.5
+        and value[0] != "@"
+        and "/" not in value[:2]
+        and not value.startswith(("http", "www."))
+    )
 
 
 _EMAIL = re.compile(r"\b[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,12}\b")
@@ -109,7 +118,7 @@ _SAMPLE_MAIL = re.compile(
     r"|@(?:python|numpy)\.|\bjohn\.?doe@|\bjane\.?doe@|@\w+\.(?:test|invalid|localhost)\b",
     re.IGNORECASE,
 )
-_THREE_DIGITS = re.compile(r"\d\d(?:\d|[ .]\d\d)")
+_THREE_DIGITS = re.compile(r"\d\d(?:\d|[ .]\d\d|[A-Z]\d)")
 _PHONE = re.compile(
     r"(?<![\w.+/=-])(?:\+?1[ .-]?)?(?:\(([2-9]\d{2})\) ?"
     r"|([2-9]\d{2})[ .-])(\d{3})[ .-](\d{4})(?![\w-]|\.\d)"
@@ -135,7 +144,7 @@ _IP = re.compile(r"(?<![\w./-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
 _ID_NAMED = re.compile(
     r"\b(?:passport|driver'?s? licen[cs]e|national id|tax id|medical record|patient id"
     r"|nhs)\b(?:\s+(?:no|number|num))?\.?[^\n\w]{0,4}(?:is "
-    r"|was )?[^\n\w]{0,3}((?=[A-Z0-9-]*\d{3})[A-Z0-9][A-Z0-9-]{5,14})\b",
+    r"|was )?[^\n\w]{0,3}((?=(?:[A-Z-]*\d){4})[A-Z0-9][A-Z0-9-]{5,14})\b",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(
@@ -173,6 +182,13 @@ def personal_data(row: Row, threshold: float) -> Evidence | None:
     return _told(found, row, threshold)
 
 
+_ASKS_FOR_SAMPLES = re.compile(
+    r"\b(?:fictional|fictitious|fake|sample|dummy|placeholder|template|made-up|imaginary|mock"
+    r"|test data)\b",
+    re.IGNORECASE,
+)
+
+
 def _told(found: list[Found], row: Row, threshold: float) -> Evidence | None:
     if not found:
         return None
@@ -183,6 +199,8 @@ def _told(found: list[Found], row: Row, threshold: float) -> Evidence | None:
     if not row.about_code and score < threshold and any(_WHOSE.search(c) for c in row.contents):
         score += TOLD
     if score < threshold:
+        return None
+    if all(f.points < 1 for f in found) and _ASKS_FOR_SAMPLES.search(row.prompt):
         return None
     first = max(found, key=lambda f: f.points)
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""

@@ -54,22 +54,57 @@ _REFUSAL = re.compile(
             |(?:\w+\s+)?access|enough\s+information|permission|personal|real-?time|feelings
             |opinions)|feel\s+comfortable|engage\s+in|support\s+|provide\s+|create\s+content
             |think\s+i\s+(?:can|should)\s+{_HELP})
-          |(?:as|i\s+am|i['\u2019]m|being)\s+(?:just\s+|only\s+|merely\s+|simply\s+)?an?\s+{_AI}\b
+          |(?:as|i\s+am|i['\u2019]m|being)\s+(?:just\s+|only\s+|merely\s+|simply\s+)?an?\s+(?:(?:responsible
+            |helpful|ethical|safe|honest|respectful|trained)\s+(?:and\s+\w+\s+)?){{0,2}}{_AI}\b
               [^.\n]{{0,90}}[,.]?\s*(?:so\s+|and\s+|but\s+)?
               (?:i\s+(?:{_CANNOT}|do\s+not|don['\u2019]t|am\s+(?:not|unable)|must|lack|have\s+no)
                 |i['\u2019]m\s+(?:not|unable)|(?:it\s+(?:is|would\s+be)\s+)(?:not|inappropriate
                   |unethical|against))
+          |it\s+(?:would\s+not\s+be|wouldn['\u2019]t\s+be|isn['\u2019]t)\s+(?:possible|appropriate|ethical|right
+              |responsible)\b
           |it\s+(?:is|would\s+be)\s+(?:not\s+(?:possible|appropriate|ethical|within\s+my)
             |inappropriate|unethical|against\s+my|impossible)\s+
               (?:for\s+(?:me|an?\s+{_AI})\s+)?(?:to\s+)?(?:{_HELP}|programming|guidelines)?
           |(?:this|that|your)\s+(?:request|question|content|prompt)\s+(?:goes\s+against|violates
             |is\s+(?:inappropriate|against|not\s+appropriate|unethical|beyond\s+my))
           |i\s+(?:won['\u2019]t|will\s+not|would\s+not|wouldn['\u2019]t)\s+be\s+able\s+to\b
-          |i['\u2019]d\s+rather\s+not|i\s+refuse\s+to|no\s+comment\b)""",
+          |i(?:['\u2019]d|\s+would)\s+(?:rather|prefer)\s+not|i(?:['\u2019]m|\s+am)\s+(?:unable|not\s+able)\s+to\b
+          |i\s+refuse\s+to|no\s+comment\b)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# The same in other languages: an apology or none, and "I cannot", within one sentence.
+_REFUSAL_ABROAD = re.compile(
+    r"""\W*(?:
+        (?:es\ tut\ mir\ (?:sehr\ )?leid|entschuldigung|tut\ mir\ leid|leider)\b[^.!?\n]{0,60}
+          \b(?:kann|darf|m\u00f6chte)\ ich\b[^.!?\n]{0,60}\b(?:nicht|kein\w*)\b
+      | (?:es\ tut\ mir\ (?:sehr\ )?leid|tut\ mir\ leid|leider)\b[^.!?\n]{0,40}
+          \b(?:nicht|kein\w*)\b[^.!?\n]{0,40}\b(?:helfen|beantworten|weiterhelfen|unterst\u00fctzen)
+      | ich\ (?:kann|darf)\ [^.!?\n]{0,60}\bnicht\ (?:helfen|beantworten|weiterhelfen|erf\u00fcllen)
+      | (?:(?:je\ suis\ (?:vraiment\ )?)?d\u00e9sol\u00e9e?|malheureusement|je\ m['\u2019]excuse)\b
+          [^.!?\n]{0,40}\bje\ ne\ (?:peux|puis|suis)\b
+      | je\ ne\ (?:peux|puis)\ pas\ (?:vous\ aider|r\u00e9pondre|fournir|accomplir)
+      | (?:lo\ siento|lo\ lamento|disculpa|desafortunadamente|lamentablemente)\b[^.!?\n]{0,40}
+          \bno\ (?:puedo|pued\w+|soy\ capaz|me\ es\ posible)\b
+      | no\ puedo\ (?:ayudar|responder|proporcionar|cumplir)
+      | (?:desculpe|sinto\ muito|lamento|infelizmente)\b[^.!?\n]{0,40}\bn\u00e3o\ (?:posso
+        |consigo)\b
+      | (?:mi\ dispiace|spiacente|purtroppo)\b[^.!?\n]{0,40}\bnon\ (?:posso|sono\ in\ grado)\b
+      | (?:het\ spijt\ me|sorry|helaas)\b[^.!?\n]{0,40}\bkan\ ik\b[^.!?\n]{0,40}\b(?:niet|geen)\b
+      | (?:przykro\ mi|przepraszam|niestety)\b[^.!?\n]{0,40}\bnie\ mog\u0119\b
+      | (?:\u043a\ \u0441\u043e\u0436\u0430\u043b\u0435\u043d\u0438\u044e
+        |\u0438\u0437\u0432\u0438\u043d\u0438\u0442\u0435
+        |\u043f\u0440\u043e\u0441\u0442\u0438\u0442\u0435)
+          [^.!?\n]{0,30}\u043d\u0435\ \u043c\u043e\u0433\u0443
+      | (?:\u5f88?\u62b1\u6b49|\u5bf9\u4e0d\u8d77
+        |\u5c0d\u4e0d\u8d77)[^\u3002!?\n]{0,20}(?:\u65e0\u6cd5|\u7121\u6cd5|\u4e0d\u80fd)
+      | (?:\u7533\u3057\u8a33
+        |\u3059\u307f\u307e\u305b\u3093)[^\n]{0,60}(?:\u3067\u304d\u307e\u305b\u3093
+        |\u304b\u306d\u307e\u3059)
+      | \uc8c4\uc1a1[^\n]{0,60}\uc218\ \uc5c6)""",
     re.IGNORECASE | re.VERBOSE,
 )
 PLAYS = re.compile(
-    r"""\b(?:dialogue?s?|role.?play\w*|story|character|imagine|pretend|act\s+as|play\s+the|script
+    r"""\b(?:dialogue?s?|role.?play\w*|scene|monologue|screenplay|fable|story|character|imagine|pretend|act\s+as|play\s+the|script
         |you(?:\s+are|'re)\s+(?:an?|the)|respond\s+as|take\s+on|assume\s+the|apolog\w*|declin\w*
         |refus\w*|excuse|sorry|unable|quote|translate|paraphrase|rewrite
         |(?:write|draft|compose|create)\b[^.\n]{0,60}\b(?:letter|e-?mail|reply|message|poem|song
@@ -84,7 +119,9 @@ _STILL_HELPS = re.compile(r"[^.!?\n]{0,80}\bbut\s+i\s+(?:can|could|will|would)\b
 def is_refusal(answer: str) -> bool:
     """The answer begins by declining."""
     match = _REFUSAL.match(answer)
-    return match is not None and _STILL_HELPS.match(answer, match.end()) is None
+    if match is None:
+        return _REFUSAL_ABROAD.match(answer) is not None
+    return _STILL_HELPS.match(answer, match.end()) is None
 
 
 def response_refusal(row: Row, threshold: float) -> Evidence | None:
@@ -95,6 +132,8 @@ def response_refusal(row: Row, threshold: float) -> Evidence | None:
     for answer in row.answers:
         if not is_refusal(answer):
             continue
+        if len(answer) <= BARE_REFUSAL and _SAYS_NO_MORE.search(answer):
+            return Evidence(excerpt(answer))
         if _SPEAKS_FOR_OTHERS.search(row.instruction):
             return None
         if len(answer) <= SHORT_REFUSAL or not PLAYS.search(row.instruction):
@@ -102,14 +141,21 @@ def response_refusal(row: Row, threshold: float) -> Evidence | None:
     return None
 
 
+BARE_REFUSAL = 120  # characters: such an answer is no letter either
+_SAYS_NO_MORE = re.compile(
+    r"^[^\"\u201c]*\b(?:help (?:you )?with (?:that|this)|assist (?:you )?with (?:that|this)"
+    r"|(?:this|that|your) request|provide that"
+    r"|do that|answer (?:that|this)(?: question)?)\b[^\"\u201d\n]{0,40}$",
+    re.IGNORECASE,
+)
 SHORT_REFUSAL = 200  # characters: no story, poem or dialogue that happens to begin by declining
 _SPEAKS_FOR_OTHERS = re.compile(
-    r"""\b(?:role.?play\w*|pretend|act\s+as|you(?:\s+are|'re)\s+(?:an?|the)|respond\s+as
+    r"""\b(?:role.?play\w*|scene|monologue|screenplay|pretend|act\s+as|you(?:\s+are|'re)\s+(?:an?|the)|respond\s+as
       |take\s+on|assume\s+the|apolog\w*
         |declin\w*|refus\w*|excuse|sorry|unable|quote|translate|paraphrase|rewrite|rephrase|edit
           |say\s+no|reject\w*|turn\s+down
         |(?:write|draft|compose|create)\b[^.\n]{0,60}\b(?:letter|e-?mail|reply|message|speech
-          |dialogue|conversation))\b""",
+          |dialogue|conversation|notice|announcement|out-of-office|note|post|tweet|caption))\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 
@@ -129,11 +175,15 @@ _BOILERPLATE = re.compile(
           |beliefs?|experiences?|feelings|preferences?)|feelings|emotions|opinions
           |access\s+to\s+(?:real-?time|current|the\s+internet)|the\s+(?:ability
             |capability)\s+to\s+(?:browse|access|feel|experience))
-        |\bi\s+(?:was|am|have\s+been)\s+(?:trained|programmed|designed)\s+(?:by|on|to)\b""",
+        |\bi\s+(?:was|am|have\s+been)\s+(?:trained|programmed|designed)\s+(?:by|on|to)\b
+        |(?:\n|[.!?]\s)\s{0,3}regenerate\s+response\s*$""",
     re.IGNORECASE | re.VERBOSE,
 )
 # First four letters of words of which every alternative of _BOILERPLATE holds one.
-_STEMS = "ai arti lang mach chat virt comp know trai pers feel emot opin acce abil capa prog desi"
+_STEMS = (
+    "ai arti lang mach chat virt comp know trai pers feel emot opin acce abil capa prog desi rege"
+    " assi upda"
+)
 _BOILERPLATE_STEMS = frozenset(_STEMS.split())
 _CLOSING = re.compile(
     r"""(?:let\s+me\s+know\s+if\s+(?:you(?:['\u2019]d|\s+would)?\s+(?:have|need|like
@@ -177,7 +227,10 @@ def assistant_boilerplate(row: Row, threshold: float) -> Evidence | None:
             match = None
         parting = row.questions and _PARTING.match(row.questions[-1])
         match = match or (None if parting else _closing(answer[-200:]))
-        if match is not None and PLAYS.search(row.instruction):
+        opens = match is not None and match.re is _BOILERPLATE and match.start() == 0
+        if match is not None and not opens and PLAYS.search(row.instruction):
+            return None
+        if opens and _PLAYS_A_ROLE.search(row.instruction):
             return None
         if match is not None:
             text = answer if match.re is _BOILERPLATE else answer[-200:]
@@ -192,26 +245,49 @@ def _closing(end: str) -> re.Match[str] | None:
     return _CLOSING.search(end) if any(sign in folded for sign in signs) else None
 
 
-_PLAYS_A_ROLE = re.compile(r"\b(?:role.?play|pretend|imagine|act as|story|dialog\w*)", re.I)
+_PLAYS_A_ROLE = re.compile(
+    r"\b(?:role.?play|pretend|imagine|act as|dialog\w*|you are an?|character|quote|rewrite"
+    r"|translate|paraphrase|scene)",
+    re.I,
+)
 _PROVIDERS = (
     "gpt gpt3 gpt4 chat clau bard gemi copi bing llam grok deep qwen open anth goog meta micr mist"
     " alib vicu alpa bloo falc palm ernie koal moss"
 )
 _PROVIDER_STEMS = frozenset(_PROVIDERS.split())
 _MODEL_NAMES = (
-    r"(?:chatgpt|gpt-?[345](?:\.5|o)?(?:-turbo)?|instructgpt|claude|bard|gemini|copilot"
-    r"|bing\s+chat|llama\s?-?[23]?|vicuna|alpaca|bloom|palm\s?2?"
-    r"|grok|deepseek|qwen|mistral|open\s?assistant|ernie\s+bot|koala)"
+    r"(?:chatgpt|gpt-?[345](?:\.5|o)?(?:-turbo)?|instructgpt|bing\s+chat|vicuna|deepseek|qwen"
+    r"|open\s?assistant|ernie\s+bot|tongyi)"
+)
+# Names that are also a person's, a thing's or an animal's: only with a maker or "model" beside.
+_COMMON_NAMES = (
+    r"(?:claude|bard|gemini|copilot|bing|llama\s?-?[23]?|alpaca|bloom|palm\s?2?|grok|mistral|koala)"
+)
+_MAKERS = (
+    r"(?:openai|open\s+ai|anthropic|google|meta|facebook|microsoft|deepmind|mistral|alibaba|xai|baidu"
+    r"|laion|nvidia|lmsys|large\s+model\s+systems)"
+)
+_BUILT = r"(?:trained|developed|created|made|built|designed)"
+_FILLING = (
+    r"(?:(?:an?|the|called|named|known|as|based|on|powered|by|version|of|ai|large|language|model|chatbot"
+    r"|assistant|virtual|bot|your|openai['\u2019]s|google['\u2019]s|just|actually)\s+){0,6}"
 )
 _OTHER_MODEL = re.compile(
-    rf"""\b(?:i\s+am|i['\u2019]m|my\s+name\s+is|call\s+me|as|this\s+is)\s+(?:an?\s+
-      |the\s+)?(?:\w+\s+){{0,4}}?{_MODEL_NAMES}\b(?!\s+(?:says?|user|plugin|can\s+be))
+    rf"""\b(?:i\s+am|i['\u2019]m|my\s+name\s+is|call\s+me|as|this\s+is)\s+{_FILLING}{_MODEL_NAMES}\b
+          (?!\s+(?:says?|said|user|plugin|can\s+be|would|suggests?))
+        |\b(?:i\s+am|i['\u2019]m|my\s+name\s+is|call\s+me|this\s+is)\s+{_FILLING}{_COMMON_NAMES}\b,?\s+
+          [^.!?\n]{{0,40}}?\b(?:ai\b|(?:language\s+)?model\b|{_BUILT}\s+by\s+(?:the\s+)?{_MAKERS}\b
+            |chat\s?bot|assistant)
+        |\bas\s+an?\s+(?:ai|artificial\s+intelligence|assistant|model)\b[^.!?\n]{{0,30}}?\b{_BUILT}\s+by\s+(?:the\s+)?{_MAKERS}\b
+        |\bi(?:\s+am|['\u2019]m)?\s+(?:running|run|based)\s+on\s+(?:the\s+)?{_MODEL_NAMES}
         |\b(?:i\s+was|i\s+am|i['\u2019]m|i['\u2019]ve\s+been|i\s+have\s+been|as\s+an?\s+(?:ai\s+
           |large\s+)*(?:language\s+)?(?:model|assistant)|i\s+am\s+an?\s+[\w\s-]{{0,40}}?(?:model
           |assistant|ai))\s*,?\s+
-          (?:\w+\s+){{0,5}}?(?:trained|developed|created|made|built|designed)\s+by\s+
-          (?:the\s+)?(?:openai|open\s+ai|anthropic|google|meta|facebook|microsoft|deepmind
-            |mistral|alibaba|xai|baidu|laion|nvidia|lmsys|large\s+model\s+systems)\b""",
+          (?:\w+\s+){{0,5}}?{_BUILT}\s+by\s+(?:the\s+)?{_MAKERS}\b
+        |(?:^|[.!?]\s)(?:the\s+)?(?:company\s+)?{_MAKERS}\s+(?:{_BUILT}|owns)\s+me\b
+        |(?:\bich\s+(?:bin|hei\u00dfe)|\bje\s+(?:suis|m['\u2019]appelle)|\b(?:yo\s+)?soy|\bme\s+llamo|\beu\s+sou
+          |\bsono|\bik\s+ben|\bjestem|\u044f\s*[-\u2013\u2014]?|\u6211\u662f|\u6211\u53eb|\u79c1\u306f|\uc800\ub294)
+          \s*(?:\w+\s+){{0,2}}?{_MODEL_NAMES}""",
     re.IGNORECASE | re.VERBOSE,
 )
 

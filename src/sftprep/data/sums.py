@@ -30,6 +30,18 @@ _OF_TWO = re.compile(
     rf"|between)\s+(?P<a>{_NUMBER})\s+and\s+(?P<b>{_NUMBER}){_IS}(?P<r>{_NUMBER}){_END}",
     re.IGNORECASE,
 )
+_OF_MANY = re.compile(
+    rf"\b(?P<op>sum|total|product|average|mean|median)\s+of\s+(?P<list>{_NUMBER}(?:\s*,\s*{_NUMBER})+"
+    rf"\s*,?\s+and\s+{_NUMBER}){_IS}(?P<r>{_NUMBER}){_END}",
+    re.IGNORECASE,
+)
+_FRACTION = re.compile(
+    rf"(?<![\d./])(?:(?P<top>\d{{1,3}})/(?P<bottom>[1-9]\d{{0,2}})|(?:an?|one)\s+(?P<part>third|quarter|fifth|tenth))\s+of\s+"
+    rf"(?P<b>{_NUMBER}){_IS}(?P<r>{_NUMBER}){_END}",
+    re.IGNORECASE,
+)
+_PART = re.compile(r"\d of\b|(?:third|quarter|fifth|tenth) of\b", re.IGNORECASE)
+_PARTS = {"third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
 _PERCENT = re.compile(
     rf"(?<![\d.])(?P<a>{_NUMBER})\s?(?:%"
     rf"|percent)\s+of\s+(?P<b>{_NUMBER}){_IS}(?P<r>{_NUMBER}){_END}(?!\s*%)",
@@ -68,6 +80,10 @@ _RESULT = re.compile(
 
 def _value(text: str) -> Decimal:
     return Decimal(re.sub(r"[^\d.\-]", "", text))
+
+
+def _share(top: str | None, bottom: int, whole: str) -> Decimal:
+    return _value(whole) * int(top or 1) / bottom
 
 
 def _two(op: str, a: Decimal, b: Decimal) -> Decimal | None:
@@ -111,7 +127,7 @@ def _one(op: str, a: Decimal) -> Decimal | None:
 
 _TELLS = re.compile(
     r"plus|minus|times|multiplied|divided|added to|power of|%|percent|sum|total|product|difference"
-    r"|quotient|average|mean|square|cube|double|half",
+    r"|quotient|average|mean|median|square|cube|double|half|third|quarter|fifth|tenth|\d/\d+ of",
     re.IGNORECASE,
 )
 
@@ -126,6 +142,20 @@ def spoken_sums(text: str) -> Iterator[Sum]:
             exact = _two(match["op"], _value(match["a"]), _value(match["b"]))
             if exact is not None:
                 yield match.start(), match.end(), exact, _plain(match["r"])
+    for match in _OF_MANY.finditer(text) if ", " in text else ():
+        exact = _of_list(
+            match["op"].lower(), [_value(n) for n in re.findall(_NUMBER, match["list"])]
+        )
+        if exact is not None:
+            yield match.start(), match.end(), exact, _plain(match["r"])
+    for match in _FRACTION.finditer(text) if _PART.search(text) else ():
+        bottom = _PARTS[match["part"].lower()] if match["part"] else int(match["bottom"])
+        yield (
+            match.start(),
+            match.end(),
+            _share(match["top"], bottom, match["b"]),
+            _plain(match["r"]),
+        )
     for match in _PERCENT.finditer(text):
         exact = _value(match["a"]) * _value(match["b"]) / 100
         yield match.start(), match.end(), exact, _plain(match["r"])

@@ -46,17 +46,18 @@ _PHRASES = re.compile(
       |deserve|must|belong)\s+(?:\w+\s+){{0,3}}?
             (?:stupid|inferior|criminals?|dirty|lazy|terrorists?|subhuman|animals|vermin
               |parasites?|scum|trash|garbage|rapists|killed|exterminated|eliminated|deported
-              |evil|worthless|disgusting|filth|liars|thieves|dumb|die)\b
+              |evil|worthless|disgusting|filth|liars|thieves|dumb|die|savages?|greedy|cheap)\b
         |\b{_GROUP}\s+(?:are|is)\s+(?:\w+\s+){{0,2}}?(?:inferior|subhuman|vermin|parasites|scum
           |filth|garbage|not\s+(?:fully\s+)?human|less\s+than\s+human|animals\s+who|a\s+disease
           |a\s+plague|mentally\s+deficient)\b
         |\b{_GROUP}\s+(?:should|must|deserve\s+to|ought\s+to)\s+(?:all\s+)?(?:be\s+)?(?:killed
           |exterminated|eliminated|shot|gassed|die|hanged|wiped\s+out|burn(?:ed)?|beaten
           |locked\s+up)\b
-        |\b{_GROUP}\s+are\s+(?:all\s+|just\s+)?(?:terrorists|criminals|rapists|thieves|liars
-          |lazy|stupid|dirty|evil|disgusting|trash|animals|dumb)\b
+        |\b{_GROUP}\s+are\s+(?:all\s+|just\s+|naturally\s+|simply\s+)?(?:terrorists|criminals|rapists|thieves|liars
+          |lazy|stupid|dirty|evil|disgusting|trash|animals|dumb|savages|greedy|inferior|worthless
+          |too\s+(?:stupid|dumb)|ruining)\b
         |\b(?:is|are|was|were|'s|such)\s+(?:\w+\s+){{0,2}}?(?:bastards?|idiots?|morons?
-          |scumbags?|dumbass(?:es)?|douchebags?)\b
+          |scumbags?|dumbass(?:es)?|douchebags?)\b(?!\s+(?:files?|swords?|child(?:ren)?|sons?|titles?|operators?)\b)
         |\bi\s+hate\s+(?:all\s+)?(?:the\s+)?{_GROUP}\b
         |\b(?:go\s+)?kill\s+yourself\b|\bkys\b|\b(?:go|just|please)\s+(?:and\s+)?(?:die
           |hang\s+yourself|drop\s+dead)\b[^a-z]|\byou\s+(?:should
@@ -76,28 +77,47 @@ _PHRASES = re.compile(
         |\bshut\s+(?:the\s+\w+\s+)?up\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+# "They are vermin" after a question about a group.
+_THEY = re.compile(
+    r"""\b(?:they|these\s+people|those\s+people|their\s+kind)(?:['\u2019]re|\s+are|\s+should|\s+must
+      |\s+deserve|\s+ought)\s+(?:\w+\s+){0,3}?(?:vermin|parasites|scum|filth|subhuman|animals|savages
+      |inferior|a\s+disease|a\s+plague|stupid|dirty|lazy|criminals|terrorists|wiped\s+out|exterminated
+      |eliminated|killed|gassed)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_GROUP_NAMED = re.compile(rf"\b{_GROUP}\b", re.IGNORECASE)
+_TOLD_OF_OTHERS = re.compile(
+    r"\b(?:claim|belie[vf]|stereotyp|myth|propaganda|prejudice|accus|idea that|notion|think"
+    r"|thought|said"
+    r"|called|portray|depict|view|false|wrong|untrue|not true|hateful|persecut|nazi|discriminat)",
+    re.IGNORECASE,
+)
 _PHRASE_STEMS = frozenset(word_list("hate_stems"))
 _ABOUT_TOXICITY = re.compile(
     r"\b(?:toxic\w*|hate speech|slur\w*|offensive|profan\w*|obscen\w*|swear\w*|curse words?"
     r"|cuss\w*|insult\w*"
     r"|vulgar\w*|etymolog\w*|censor\w*|moderat\w*|detoxif\w*|derogatory|abusive|racis\w*"
-    r"|sentiment|bully\w*|harass\w*|classif\w*)\b",
+    r"|bully\w*|harass\w*)\b",
     re.IGNORECASE,
 )
+_ASKS_LABEL = re.compile(r"\b(?:sentiment|classif\w*|categori[sz]e)\b", re.IGNORECASE)
 
 
 def toxic_words(row: Row, threshold: float) -> Evidence | None:
     """Slurs, obscenity, hate, threats and insults.
 
-    Score: 2 per slur or phrase of hate, 1 per obscenity; a quarter outside answers. Mild words
-    count 1, in answers only, as an insult or outcry outside fiction. Text about toxicity
-    (classification, moderation, etymology) is exempt where only the question or quoted parts of the
-    answer hold the words.
+    Score: 2 per slur or phrase of hate, 1 per obscenity; half outside answers, a quarter when the
+    answer declines. Hate that is told of others ("they claimed that ...") counts nothing. Mild
+    words count 1, in answers only, as an insult or outcry; in fiction only where the answer
+    begins with it ("You ..."). Text about toxicity (moderation, etymology) is exempt where only the
+    question or quoted parts of the answer hold the words, and what is to be classified.
     """
     if row.stems.isdisjoint(_stems()):
         return None
     answers = "\n".join(row.answers)
     others = "\n".join(m.content for m in row.example.messages if not m.train)
+    if _ASKS_LABEL.search(row.prompt) is not None:
+        others = ""  # what is to be labelled is told of others
     if _ABOUT_TOXICITY.search(row.prompt) is not None:
         if len(row.response_words) <= NAMED_WORDS:
             return None  # the answer names what was asked for
@@ -107,19 +127,33 @@ def toxic_words(row: Row, threshold: float) -> Evidence | None:
     patterns = [(_word_pattern(n), w) for n, w in lists if not row.stems.isdisjoint(_stems_of(n))]
     if not fiction and not row.stems.isdisjoint(_PHRASE_STEMS):
         patterns.append((_PHRASES, 2.0))
-    mild = not fiction and not row.stems.isdisjoint(_stems_of("insults"))
+    mild = not row.stems.isdisjoint(_stems_of("insults"))
     score, shown = 0.0, ""
-    for text, share in ((answers, 1.0), (others, 0.25)):
-        for pattern, weight in patterns:
-            found = list(pattern.finditer(text))
+    asked = 0.25 if is_refusal(row.response) else ASKED
+    theirs = [] if fiction or not _GROUP_NAMED.search(row.prompt) else [(_THEY, 2.0)]
+    for text, share, more in ((answers, 1.0, theirs), (others, asked, [])):
+        for pattern, weight in patterns + more:
+            found = [m for m in pattern.finditer(text) if not _reported(m, text)]
             score += share * weight * len(found)
             if found and not shown:
                 shown = excerpt(text, found[0].start(), found[0].end(), width=80)
     insult = _insult_pattern().search(answers) if mild else None
+    if fiction and insult is not None and (insult.start() or answers[:3].lower() != "you"):
+        insult = None
     if insult is not None:
         score += 1.0
         shown = shown or excerpt(answers, insult.start(), insult.end(), width=80)
     return Evidence(shown, score) if shown and score >= threshold else None
+
+
+ASKED = 0.5  # weight of words outside answers
+
+
+def _reported(match: re.Match[str], text: str) -> bool:
+    """Hate that the text tells of others or calls false; words of the lists always count."""
+    if match.re is not _PHRASES and match.re is not _THEY:
+        return False
+    return _TOLD_OF_OTHERS.search(text, max(0, match.start() - 80), match.end() + 80) is not None
 
 
 _FICTION = re.compile(
@@ -180,6 +214,20 @@ _HARMFUL_REQUEST = re.compile(
           |(?:hide|dispose\s+of)\s+(?:a|the)\s+(?:dead\s+)?body)""",
     re.IGNORECASE | re.VERBOSE,
 )
+_MALWARE = re.compile(
+    r"""\b(?:write|create|develop|code|build|make|program|give\s+me|generate)\s+(?:me\s+)?(?:an?\s+|some\s+
+      |the\s+code\s+(?:for|of)\s+(?:an?\s+)?)?(?:(?!about|against|on)\w+\s+){0,2}?(?:ransomware|malware|keylogger|computer
+      \s+virus|trojan|botnet|spyware|rootkit|stealer)(?:\s+(?:program|script|code|software|in\s+\w+
+      |for\s+\w+|that\b.{0,80}|to\b.{0,80}|which\b.{0,80}))*\W*$
+    | \b(?:tips?|ways?|tricks?|guide|how)\s+(?:to|for|on)\s+(?:\w+\s+){0,2}?(?:shoplift|launder
+      |forge\s+(?:a|an|my)
+      |counterfeit|blackmail|smuggle|groom\s+(?:a\s+)?(?:child|minor)|evade\s+taxes|cheat\s+on\s+(?:my|the|an?)\s+exam)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_PREVENTS = re.compile(
+    r"\b(?:stop|avoid|prevent|detect|report|block|recogni[sz]e|protect|spot|filter|against|fight|remove|survive)\b",
+    re.IGNORECASE,
+)
 _DECLINES = re.compile(
     r"\b(?:illegal|unethical|against the law|not condone|can(?:no|')t (?:help|assist|provide)"
     r"|seek (?:professional )?help|crisis|strongly advise|not appropriate|never be|988|hotline"
@@ -193,8 +241,13 @@ def harmful_request(row: Row, threshold: float) -> Evidence | None:
     """A request for help with serious harm whose answer does not begin with a refusal."""
     if row.stems.isdisjoint(_HARM_STEMS):
         return None
-    match = _HARMFUL_REQUEST.search(row.prompt)
-    if match is None or is_refusal(row.response) or _DECLINES.search(row.response[:400]):
+    match = _HARMFUL_REQUEST.search(row.prompt) or _MALWARE.search(row.instruction)
+    if (
+        match is None
+        or _PREVENTS.search(match.group())
+        or is_refusal(row.response)
+        or _DECLINES.search(row.response[:400])
+    ):
         return None
     return Evidence(excerpt(row.prompt, match.start(), match.end()))
 

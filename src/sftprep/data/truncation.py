@@ -27,7 +27,9 @@ _ASKS_TO_CONTINUE = re.compile(
     r"|reverse|repeat|classify|word)\w*\b",
     re.IGNORECASE,
 )
-_MARKER_ONLY = re.compile(r"(?:^|\n)[ \t]*(?:\d{1,2}[.)]|[-*\u2022])[ \t]*$")
+_MARKER_ONLY = re.compile(
+    r"(?:^|\n)[ \t]*(?:\d{1,2}[.)]|[IVX]{1,4}\.|[A-Ha-h][.)]|[-*\u2022])[ \t]*$"
+)
 # Pairs of letters with which hardly any English word ends (own count over dolly-3k: under 1 in
 # 20,000 words each), so the word was cut.
 _WORD_CUT = re.compile(
@@ -51,7 +53,7 @@ _LIST_ITEM = re.compile(r"^[ \t]*(?:[-*\u2022+#>|]|\(?\w{1,2}[.)])")
 LOOK_BACK = 1000  # characters of the last line that are looked at
 _SIGNED = re.compile(
     r"\b(?:regards|sincerely|yours|love|cheers|respect|hope|wishes|thanks|thank you|best|faithfully"
-    r"|luck|signed|author|enjoy|amen|bye)\b",
+    r"|luck|signed|author|enjoy|amen|bye|team|staff|crew|family)\b",
     re.IGNORECASE,
 )
 _LINK_OR_TAG = re.compile(r"(?:https?://|www\.|#|@)\S*$|[\w-]{1,60}\.(?:com|org|net|io|html?)\S*$")
@@ -98,6 +100,10 @@ def _structure_open(row: Row, answer: str) -> str | None:
     """Code fences, list items, JSON and HTML that are begun and not ended."""
     if answer.count("```") % 2 == 1:
         return "code fence not closed"
+    if _SAYS_CUT.search(answer[-60:]):
+        return "says that it was cut"
+    if answer.count("\n|") >= 2 and _row_open(answer):
+        return "row of a table not closed"
     if "\n" in answer and _MARKER_ONLY.search(answer[-12:]) and not row.about_code:
         return "empty list item at the end"
     if re.match(r"[\[{]\s*[\"{\[]", answer) and _brackets_open(answer) and not _is_json(answer):
@@ -106,9 +112,29 @@ def _structure_open(row: Row, answer: str) -> str | None:
         return "<html> not closed"
     if answer.count("\\begin{") > answer.count("\\end{"):
         return "LaTeX environment not closed"
-    if row.answer_is_code and "```" not in answer and not _ASKS_FOR_HEAD.search(row.prompt):
-        return _code_open(answer)
-    return None
+    if "```" in answer or _ASKS_FOR_HEAD.search(row.prompt):
+        return None
+    if answer[0] == "<" and _TAG_OPEN.search(answer[-300:]):
+        return "tag not closed"
+    if answer[-1] in "(,[{=" and row.asks_for_code and _brackets_open(answer):
+        return "code goes on"
+    return _code_open(answer) if row.answer_is_code else None
+
+
+_SAYS_CUT = re.compile(
+    r"[\[(<]\s?(?:\.{3}|\u2026)?\s?(?:truncated|cut(?:\soff)?|to be continued|continues?"
+    r"|output truncated"
+    r"|max(?:imum)?\s(?:length|tokens?)[^\])>]{0,20}|\.{3}|\u2026)\s?(?:\.{3}|\u2026)?[\])>]$",
+    re.IGNORECASE,
+)
+_TAG_OPEN = re.compile(r"<[a-z][\w-]{0,20}(?:\s[^<>]{0,250})?$", re.IGNORECASE)
+
+
+def _row_open(answer: str) -> bool:
+    """The last row of a table lacks the bar at its end that the others have."""
+    *others, last = answer.rsplit("\n", 3)
+    bars = all(line.rstrip().endswith("|") for line in others[1:])
+    return bars and last.startswith("|") and not last.rstrip().endswith("|")
 
 
 MIN_ITEMS = 3
@@ -116,7 +142,9 @@ MIN_ITEMS = 3
 
 def _list_open(answer: str) -> bool:
     """All items of a list end with a mark but the last, which has several words."""
-    items = [line for line in answer.split("\n") if _LIST_ITEM.match(line)]
+    block = answer.rsplit("\n\n", 1)[-1]
+    lines = block.split("\n") if block.count("\n") >= MIN_ITEMS else answer.split("\n")
+    items = [line for line in lines if _LIST_ITEM.match(line)]
     if len(items) < MIN_ITEMS or not answer.endswith(items[-1].rstrip()):
         return False
     ended = [item.rstrip().endswith((".", "!", "?")) for item in items]
@@ -148,11 +176,27 @@ _CODE_GOES_ON = re.compile(
 def _code_open(answer: str) -> str | None:
     """The last line of code needs another one, and a bracket is open or a block was begun."""
     last = answer.rsplit("\n", 1)[-1]
-    if not _CODE_GOES_ON.search(last) or code_share(answer) < 0.5:
+    goes_on = _CODE_GOES_ON.search(last) is not None
+    if not goes_on and not (_BRACES.search(answer) and _braces_open(answer)):
         return None
+    if code_share(answer) < 0.5:
+        return None
+    if not goes_on:
+        return "block of code not closed"
     if last.endswith((":", " >", " <", " =")) or _brackets_open(answer):
         return "code goes on"
     return None
+
+
+_BRACES = re.compile(r"\{[ \t]*\n")  # of a block
+_COMMENT = re.compile(
+    r"(?<!:)//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL
+)
+
+
+def _braces_open(answer: str) -> bool:
+    bare = _COMMENT.sub("", answer)
+    return bare.count("{") > bare.count("}")
 
 
 def _sentence_open(answer: str) -> str | None:
@@ -169,7 +213,9 @@ def _sentence_open(answer: str) -> str | None:
     whole = before or _SENTENCE_END.search(answer) is not None
     if _LINK_OR_TAG.search(fragment[-200:]):
         return None
-    if answer[-1] in ",;" and (before or len(fragment.split()) >= 6) and "\n" not in answer.strip():
+    prose = "\n" not in answer.strip() and (before or len(fragment.split()) >= 6)
+    verse = answer[-1] == "," and "=" not in fragment and _SENTENCE_LINE.search(answer)
+    if answer[-1] in ",;" and (prose or (verse and len(fragment.split()) >= 3)):
         return "ends with a comma"
     if re.search(r"\w[-\u2013]$|[(\u201c]$|\w \($", answer):
         return "ends inside a word or bracket"
@@ -183,8 +229,18 @@ def _sentence_open(answer: str) -> str | None:
     return _last_word_open(match.group(1), paragraph, fragment, whole)
 
 
+_SENTENCE_LINE = re.compile(r"[.!?][\"\u201d]?\n")
+_ONE_WORD = re.compile(
+    r"(?:[ \t]*(?:\d{1,2}[.)]|[-*\u2022])[ \t]+)?(?:The|They|He|She|It|We|You|This|These|There"
+    r"|If|When|And|But|In)"
+)
+_THEN_I = re.compile(r"[a-z]{2,},? I$")
+
+
 def _last_word_open(word: str, paragraph: str, fragment: str, whole: bool) -> str | None:
     if word in _NEVER_LAST and (whole or word not in _CAN_BE_LAST):
+        return "ends with"
+    if whole and (_ONE_WORD.fullmatch(fragment) or (word == "I" and _THEN_I.search(fragment))):
         return "ends with"
     count, before = len(fragment.split()), fragment != paragraph
     if word in _SELDOM_LAST and whole and (word not in _CAN_BE_LAST or count > 3):
@@ -215,6 +271,9 @@ def _last_word_open(word: str, paragraph: str, fragment: str, whole: bool) -> st
     return None
 
 
+MIN_FRAGMENT = 5  # words from which a name at the end is the end of a sentence, not a signature
+
+
 def ending_missing(row: Row, threshold: float) -> Evidence | None:
     """Prose or a list that stops without an end mark, unlike what is before: cut, or careless.
 
@@ -232,8 +291,9 @@ def ending_missing(row: Row, threshold: float) -> Evidence | None:
     lines = [line.strip() for line in answer.split("\n") if line.strip()]
     parts = _SENTENCE_END.split(lines[-1][-LOOK_BACK:])
     fragment = parts[-1]
+    few = len(fragment.split()) < MIN_FRAGMENT
     if (
-        not fragment.split()[-1].islower()
+        (few and not fragment.split()[-1].islower())
         or _LINK_OR_TAG.search(fragment[-200:])
         or _SIGNED.search(fragment)
         or fragment.count(",") > 3
