@@ -17,7 +17,7 @@ _THING = (
 _PLACEHOLDER_ANSWER = re.compile(
     rf"""["'*_]{{0,2}}[<\[({{]{{0,2}}\s*(?:
         no\s?-?(?:valid\s|further\s)?{_THING}s?(?:\s(?:is\s)?(?:needed|required|provided
-          |available|given|found|yet|here))?
+          |available|given|found|generated|produced|returned|yet|here))?
       | (?<=[<\[({{])(?:{_THING}|empty|blank|none|null|nil|missing|redacted|removed|deleted
         |untranslated)(?=[>\])}}])
       | (?:insert|your|enter|add|put|write|type|place|paste|fill\sin|sample|example|dummy
@@ -41,7 +41,7 @@ _ONLY_MARKS = re.compile(
 )
 _PLACEHOLDER_INPUT = re.compile(
     r"""[<\[({"']?\s*(?:
-        (?:input\s?:\s?)?no\s?-?(?:(?:additional|further|specific|extra)\s)?
+        (?:input\s?:\s?)?no[\s_-]?(?:(?:additional|further|specific|extra)\s)?
         (?:input|context|text|data|content|information)(?:\s(?:is\s)?(?:needed|required|provided|given|available
           |necessary))?
       | n\s?[/.]\s?a\.? | not\s(?:applicable|available|required|needed|provided|given)

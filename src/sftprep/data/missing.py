@@ -53,6 +53,9 @@ _OPENS_BARE = re.compile(
           |season|chapter|way
               |is\b|are\b|was\b|were\b|has\b|have\b|can\b|could\b|would\b|should\b|best|most|does\b|do\b|describes)
             \w+(?:\s+\w+){{0,6}}\s*[.?!]?\s*$
+        | (?:rank|sort|order|arrange|compare|group|match|classify|categori[sz]e|translate
+            |summari[sz]e|correct|rewrite|edit|proofread)\s+these\s+(?:\w+\s+)?\w+
+            (?:\s+(?:by|from|in|into|as|to|according)\b[^:\n,]*)?\s*[.!?]?\s*$
         | (?:based\s+on|according\s+to|from|using|in)\s+(?:the|this)\s+(?:{_TEXT}|data|information)
             (?:\s+(?:above|below|provided|given))?,\s)[^:\n]*$""",
     re.IGNORECASE | re.VERBOSE,
@@ -243,6 +246,8 @@ _SEARCHES = re.compile(
           |this\s+(?:week|weekend|morning)|right\s+now)\b
         |\bwhat\s+(?:happened|was\s+announced|is\s+happening|is\s+trending)\b[^.?\n]{0,30}\b(?:last\s+night
           |yesterday|today|this\s+(?:week|morning)|right\s+now|on\s+twitter)\b
+        |\bis\s+it\s+(?:raining|snowing|sunny|cloudy|windy|warm|cold|hot)\b[^.?\n]{0,30}\b(?:right\s+now|now
+          |today|tonight|tomorrow)\b
         |\bhow\s+(?:much|many)\s+(?:is|are|does|do|cost)\b[^.?\n]{0,40}\b(?:right\s+now|today|currently)\b
         |\bwhat(?:['\u2019]s|\s+is)?\s+(?:time\s+is\s+it(?:\s+(?:now|right\s+now|there|in\s+\w+|currently|here)){0,2}(?=\s*(?:[?.!]|$))|the\s+time\s+(?:now|right\s+now|in\s+[A-Z])|day\s+is\s+(?:it
           |today)|today['\u2019]s\s+date|the\s+date\s+today)\b

@@ -74,6 +74,8 @@ _PHRASES = re.compile(
           |pig|cow|retard|disgrace|joke)|trash|garbage)\b
         |\b(?:an?|for|you|fucking|those|these|such|stupid|like|all)\s+retards?\b(?!\s+(?:the
           |growth|fire|its))
+        |\byou\s+(?:pathetic|worthless|stupid|disgusting|ugly|fat|dumb|miserable|useless)\s+(?:\w+\s+)?
+          (?:loser|pig|cow|fool|failure|creature|thing|excuse|waste|piece)\b
         |\bshut\s+(?:the\s+\w+\s+)?up\b""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -216,7 +218,7 @@ _HARMFUL_REQUEST = re.compile(
 )
 _MALWARE = re.compile(
     r"""\b(?:write|create|develop|code|build|make|program|give\s+me|generate)\s+(?:me\s+)?(?:an?\s+|some\s+
-      |the\s+code\s+(?:for|of)\s+(?:an?\s+)?)?(?:(?!about|against|on)\w+\s+){0,2}?(?:ransomware|malware|keylogger|computer
+      |(?:the|an?|some)\s+(?:\w+\s+)?(?:code|script|program)\s+(?:for|of)\s+(?:an?\s+)?)?(?:(?!about|against|on)\w+\s+){0,2}?(?:ransomware|malware|keylogger|computer
       \s+virus|trojan|botnet|spyware|rootkit|stealer)(?:\s+(?:program|script|code|software|in\s+\w+
       |for\s+\w+|that\b.{0,80}|to\b.{0,80}|which\b.{0,80}))*\W*$
     | \b(?:tips?|ways?|tricks?|guide|how)\s+(?:to|for|on)\s+(?:\w+\s+){0,2}?(?:shoplift|launder

@@ -177,6 +177,8 @@ def _code_open(answer: str) -> str | None:
     """The last line of code needs another one, and a bracket is open or a block was begun."""
     last = answer.rsplit("\n", 1)[-1]
     goes_on = _CODE_GOES_ON.search(last) is not None
+    if last.count('"') == 1 and _STRING_OPEN.search(last) and code_share(answer) >= 0.5:
+        return "string not closed"
     if not goes_on and not (_BRACES.search(answer) and _braces_open(answer)):
         return None
     if code_share(answer) < 0.5:
@@ -188,6 +190,7 @@ def _code_open(answer: str) -> str | None:
     return None
 
 
+_STRING_OPEN = re.compile(r"""^[^"'`#]*[=(,\s]"[^"']+$""")
 _BRACES = re.compile(r"\{[ \t]*\n")  # of a block
 _COMMENT = re.compile(
     r"(?<!:)//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL
