@@ -156,6 +156,15 @@ def test_two_launchers_of_two_processes_equal_one(
     same_training(run, single)
 
 
+def test_adapters_start_alike_on_every_rank(tmp_path: Path) -> None:
+    settings = {"method": "lora", "lora_rank": 4, "max_steps": 3}
+    base, single = prepared(tmp_path / "alone")
+    run = copy_of(single, tmp_path / "pair")
+    run_training(recipe_for(base, batch_size=4, **settings), single)
+    on_ranks(2, base, run, {"batch_size": 2, **settings})
+    same_training(run, single)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "training"),

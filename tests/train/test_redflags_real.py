@@ -28,7 +28,8 @@ def test_rate_a_hundred_times_too_high_diverges(tmp_path: Path) -> None:
 
 
 def test_shuffled_labels_show_as_weak_instruction_signal(tmp_path: Path) -> None:
-    result = run_of(tmp_path / "run", rows=shuffled(ROWS))
+    # the base model reads its instructions: at a third of the rate 160 steps do not undo that
+    result = run_of(tmp_path / "run", rows=shuffled(ROWS), learning_rate=3 * RATE)
     assert "weak_instruction_signal" in flags_of(result)
 
 

@@ -133,13 +133,15 @@ def open_session(recipe: Recipe, run: RunFolder, progress: Progress, stop: StopS
         world.barrier()
     identity = make_identity(recipe, train_rows, held_out, tokenizer)
     saved = _find(run, identity, progress, world)
-    seed_everything(section.seed, world.rank)
+    seed_everything(section.seed, 0)  # adapters start alike on every rank
     core = load_core(recipe, saved, world, tokenizer, progress)
     stop.check("loading the model")
     if saved is None:
         progress.line(self_check(core, train_rows, turn_end_ids(tokenizer)))
     learner = build_learner(recipe, core, world)
     model, world = learner.model, learner.world
+    if world.rank > 0:
+        seed_everything(section.seed, world.rank)
     _tell(learner.decisions, progress)
     optimizer = build_optimizer(model, section)
     state = _restore(saved, model, optimizer, world)
