@@ -56,7 +56,8 @@ def load_core(
         TrainingError: 4-bit weights on a CPU.
     """
     if recipe.training.lora_base_4bit and not world.device.startswith("cuda"):
-        # on a CPU bitsandbytes 0.50 warns that a product has no derivative: wrong in silence
+        # on CPUs with 16-bit AVX-512 bitsandbytes 0.50 repacks weights when a model is evaluated,
+        # and their product has no derivative afterwards
         raise TrainingError("training.lora_base_4bit needs a GPU. Set it to false on this machine.")
     exact = saved is not None and not (saved.folder / "weights.safetensors").exists()
     ref = str(saved.model) if saved is not None and exact else recipe.model.base

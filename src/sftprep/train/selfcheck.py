@@ -40,9 +40,8 @@ MAX_LEAK = 2e-5
 def packs_exactly(core: PreTrainedModel) -> bool:
     """True when the losses of a packed document do not depend on the document before it.
 
-    The model itself is asked: layers other than attention
-    may mix tokens (convolutions, recurrent states), and some attention needs more than documents
-    (sinks) or is never told of them.
+    The model itself is asked: layers other than attention may mix tokens (convolutions, recurrent
+    states), and some attention needs more than documents (sinks) or is never told of them.
     """
     try:
         one, other = (_second_document(core, first) for first in (0, 1))
