@@ -69,8 +69,12 @@ def activation_bytes(job: Job) -> int:
     outside = job.tokens * 4 * job.shape.hidden * (3 if job.method == "full" else 1)
     if not job.checkpointing:
         return job.shape.layers * layer_bytes(job) + outside
-    inputs = job.tokens * job.shape.layers * 4 * job.shape.hidden
-    return inputs + layer_bytes(job) + outside
+    return inputs_bytes(job) + layer_bytes(job) + outside
+
+
+def inputs_bytes(job: Job) -> int:
+    """What every layer takes in: all that checkpointing keeps of the layers."""
+    return job.tokens * job.shape.layers * 4 * job.shape.hidden
 
 
 def logits_bytes(job: Job) -> int:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from sftprep.model.activations import (
     activation_bytes,
     head_work_bytes,
+    inputs_bytes,
     layer_bytes,
     layer_work_bytes,
 )
@@ -107,11 +108,13 @@ def _step_peak(job: Job, gradients: int, work: int) -> int:
     gradient of the embeddings, which is added to that of a tied head.
     """
     casts = cast_bytes(job)
-    kept = activation_bytes(job) - (layer_bytes(job) if job.checkpointing else 0)
+    begin = activation_bytes(job) + work
     if job.checkpointing:
-        # the head's work is done before the first layer is recomputed
-        work = max(work, layer_bytes(job) + layer_work_bytes(job))
-    begin = kept + casts + work + (gradients if job.accumulation > 1 else 0)
+        # a layer is recomputed from its input, which is there, when head and final norm are done
+        own_input = inputs_bytes(job) // job.shape.layers
+        recomputed = inputs_bytes(job) - own_input + layer_bytes(job) + layer_work_bytes(job)
+        begin = max(begin - layer_bytes(job), recomputed)
+    begin += casts + (gradients if job.accumulation > 1 else 0)
     embeddings = 0
     if job.method == "full" and job.shape.tied:
         copies = 2 if job.precision == "fp32" else 1
