@@ -76,7 +76,7 @@ def _garbled(text: str, threshold: float) -> Evidence | None:
     enough = bad and share >= threshold and (len(bad) >= 2 or len(words(text)) == 1)
     if enough and text.isascii() and language_of(words(text)) in (None, "English"):
         return Evidence(f"{', '.join(bad[:5])} in: {excerpt(text)}", share)
-    strange, pairs = _strange_pairs(text)
+    strange, pairs = _strange_pairs(text[:300])
     if strange >= threshold + (MORE_STRANGE if pairs < LONG_PAIRS else 0.1):
         return Evidence(
             f"{strange:.0%} of the pairs of letters are rare in: {excerpt(text)}", strange

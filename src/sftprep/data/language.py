@@ -168,7 +168,7 @@ def language_mismatch(row: Row, threshold: float) -> Evidence | None:
     if len(row.response_words) < threshold:
         return None
     asked = words(row.questions[-1][:2000]) if row.questions else []
-    if not asked or len(row.questions) > 3:
+    if not asked or len(row.questions) > 3 or row.answer_is_code:
         return None
     answer = row.response_words[:400]
     if _clearly_english(asked) and _clearly_english(answer):

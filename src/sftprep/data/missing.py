@@ -183,6 +183,10 @@ _MEDIA_SIGNS = (
     "shared", "![", "<img", "[file",
     ".jp", ".png", ".mp", ".wav", ".doc", ".xls", ".ppt",
 )  # fmt: skip
+_POINT_SIGNS = (
+    "look", "watch", "listen", "view", "observe", "study", "examine", "inspect", "attached",
+    "here is", "here's", "here\u2019s", "here are", "what this", "what the",
+)  # fmt: skip
 SHORT_QUESTION_WORDS = 25  # longer ones tell a story of their own ("on the map, 1 inch is ...")
 
 
@@ -196,7 +200,9 @@ def media_missing(row: Row, threshold: float) -> Evidence | None:
     if not any(sign in row.folded_prompt for sign in _MEDIA_SIGNS):
         return None
     for text in row.questions:
-        match = _LOOKS_AT.search(text) or _SHOWS.search(text) or _ASKS_FOR_MEDIUM.match(text)
+        match = _ASKS_FOR_MEDIUM.match(text)
+        if match is None and any(sign in row.folded_prompt for sign in _POINT_SIGNS):
+            match = _LOOKS_AT.search(text) or _SHOWS.search(text)
         if match is not None and not (row.about_code or row.passage or _TEXT_ART.search(text)):
             return Evidence(excerpt(text, match.start(), match.end()))
         match = _MEDIA_TAG.search(text)
@@ -269,7 +275,7 @@ _WEB_SIGNS = (
     ".edu", ".co", ".info", ".de", ".uk", "youtube", "reddit", "amazon", "ebay", "trending",
     "hashtag", "headline", "opening hours", "score", "yesterday", "last night", "this week",
     "this morning", "right now", "time is it", "day is it", "the time", "near me", "close to me",
-    "site", "page", "live", "real", "up-to-date", "today", "weather", "stock",
+    "site", "live", "real", "up-to-date", "today", "weather", "stock",
     "price", "exchange", "traffic", "temperature",
 )  # fmt: skip
 _FICTION = re.compile(

@@ -3,7 +3,8 @@
 import re
 
 from sftprep.data.conversation import Evidence, Row
-from sftprep.data.text import excerpt
+from sftprep.data.text import excerpt, words
+from sftprep.data.wordlists import word_list
 
 _OPENING = (
     r"[\s\"'*]*(?:(?:unfortunately|regrettably|sorry|well|hmm|oh|no|thank you[^.!?\n]{0,60}"
@@ -180,10 +181,7 @@ _BOILERPLATE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 # First four letters of words of which every alternative of _BOILERPLATE holds one.
-_STEMS = (
-    "ai arti lang mach chat virt comp know trai pers feel emot opin acce abil capa prog desi rege"
-    " assi upda"
-)
+_STEMS = "ai arti lang mach chat virt comp know trai pers feel emot opin acce abil capa prog desi"
 _BOILERPLATE_STEMS = frozenset(_STEMS.split())
 _CLOSING = re.compile(
     r"""(?:let\s+me\s+know\s+if\s+(?:you(?:['\u2019]d|\s+would)?\s+(?:have|need|like
@@ -220,7 +218,9 @@ def assistant_boilerplate(row: Row, threshold: float) -> Evidence | None:
 
     A question about AI itself, and role play, are exempt; letters may close politely.
     """
-    speaks = not row.stems.isdisjoint(_BOILERPLATE_STEMS)
+    speaks = not row.stems.isdisjoint(_BOILERPLATE_STEMS) or any(
+        sign in row.folded_answers for sign in ("of my", "regenerate")
+    )
     for answer in row.answers:
         match = _BOILERPLATE.search(answer) if speaks else None
         if match is not None and _ABOUT_AI.search(row.prompt):
@@ -292,12 +292,23 @@ _OTHER_MODEL = re.compile(
 )
 
 
+_PROVIDER_WORDS = frozenset(word_list("provider_words"))
+
+
+def _names_provider(found: list[str]) -> bool:
+    """Quick look: every alternative of the pattern above holds one of these."""
+    names = not _PROVIDER_WORDS.isdisjoint(found)
+    return names or ("open" in found and ("ai" in found or "assistant" in found))
+
+
 def identity_foreign(row: Row, threshold: float) -> Evidence | None:
     """The answer claims, in the first person, to be another provider's model.
 
     Role play and code (where such a sentence is sample text) are exempt.
     """
     if row.stems.isdisjoint(_PROVIDER_STEMS) or row.about_code:
+        return None
+    if not any(_names_provider(words(answer)) for answer in row.answers):
         return None
     for answer in row.answers:
         match = _OTHER_MODEL.search(answer)

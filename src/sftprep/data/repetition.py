@@ -47,10 +47,11 @@ def _loop(row: Row, threshold: float) -> Evidence | None:
         share = len(run.group()) / len(row.response)
         if share >= limit:
             return Evidence(f"'{run.group(1)}' over and over; {share:.0%} of the answer", share)
-    again = _same_in_a_row(row.response)
+    parts = _SENTENCES.split(row.response)
+    again = _same_in_a_row(parts) if len(parts) - len(set(parts)) >= SAME_SENTENCES - 1 else None
     if again is not None and not row.about_code and 1 - 1 / again[1] >= limit:
         return Evidence(f"'{excerpt(again[0])}' {again[1]} times in a row", 1 - 1 / again[1])
-    sentences = Counter(s.strip().lower() for s in _SENTENCES.split(row.response) if len(s) > 8)
+    sentences = Counter(s.strip().lower() for s in parts if len(s) > 8)
     if sentences and max(sentences.values()) >= SAME_SENTENCES:
         share = 1 - len(sentences) / sum(sentences.values())
         if share >= max(limit, SENTENCE_REPEATS):
@@ -69,13 +70,11 @@ def _loop(row: Row, threshold: float) -> Evidence | None:
     return Evidence(f"'{' '.join(most)}' {windows[most]} times; {share:.0%} repeated", share)
 
 
-def _same_in_a_row(text: str) -> tuple[str, int] | None:
+def _same_in_a_row(parts: list[str]) -> tuple[str, int] | None:
     """A sentence of four words that comes SAME_SENTENCES times in a row or more, and how often."""
-    if len(text) < 60:
-        return None
     run, last = 1, ""
     best = ("", 0)
-    for part in _SENTENCES.split(text):
+    for part in parts:
         run = run + 1 if part == last else 1
         last = part
         if run > best[1] and part.count(" ") >= 3:

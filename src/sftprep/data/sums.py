@@ -127,7 +127,7 @@ def _one(op: str, a: Decimal) -> Decimal | None:
 
 _TELLS = re.compile(
     r"plus|minus|times|multiplied|divided|added to|power of|%|percent|sum|total|product|difference"
-    r"|quotient|average|mean|median|square|cube|double|half|third|quarter|fifth|tenth|\d/\d+ of",
+    r"|quotient|average|mean|median|square|cube|double|half",
     re.IGNORECASE,
 )
 
@@ -135,6 +135,14 @@ _TELLS = re.compile(
 def spoken_sums(text: str) -> Iterator[Sum]:
     """Sums in words within an answer; at most the first 4,000 characters are read."""
     text = text[:4000]
+    for match in _FRACTION.finditer(text) if " of " in text and _PART.search(text) else ():
+        bottom = _PARTS[match["part"].lower()] if match["part"] else int(match["bottom"])
+        yield (
+            match.start(),
+            match.end(),
+            _share(match["top"], bottom, match["b"]),
+            _plain(match["r"]),
+        )
     if _TELLS.search(text) is None:
         return
     for pattern in (_BETWEEN, _OF_TWO):
@@ -148,14 +156,6 @@ def spoken_sums(text: str) -> Iterator[Sum]:
         )
         if exact is not None:
             yield match.start(), match.end(), exact, _plain(match["r"])
-    for match in _FRACTION.finditer(text) if _PART.search(text) else ():
-        bottom = _PARTS[match["part"].lower()] if match["part"] else int(match["bottom"])
-        yield (
-            match.start(),
-            match.end(),
-            _share(match["top"], bottom, match["b"]),
-            _plain(match["r"]),
-        )
     for match in _PERCENT.finditer(text):
         exact = _value(match["a"]) * _value(match["b"]) / 100
         yield match.start(), match.end(), exact, _plain(match["r"])

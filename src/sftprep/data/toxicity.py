@@ -127,15 +127,16 @@ def toxic_words(row: Row, threshold: float) -> Evidence | None:
     fiction = PLAYS.search(row.instruction) is not None or _FICTION.search(row.prompt) is not None
     lists = (("slurs", 2.0), ("obscene", 1.0))
     patterns = [(_word_pattern(n), w) for n, w in lists if not row.stems.isdisjoint(_stems_of(n))]
-    if not fiction and not row.stems.isdisjoint(_PHRASE_STEMS):
-        patterns.append((_PHRASES, 2.0))
     mild = not row.stems.isdisjoint(_stems_of("insults"))
     score, shown = 0.0, ""
-    asked = 0.25 if is_refusal(row.response) else ASKED
-    theirs = [] if fiction or not _GROUP_NAMED.search(row.prompt) else [(_THEY, 2.0)]
-    for text, share, more in ((answers, 1.0, theirs), (others, asked, [])):
+    hate = not fiction and not row.stems.isdisjoint(_PHRASE_STEMS)
+    patterns += [(_PHRASES, 2.0)] if hate else []
+    theirs = [(_THEY, 2.0)] if hate and _GROUP_NAMED.search(row.prompt) else []
+    for text, share, more in ((answers, 1.0, theirs), (others, ASKED, [])):
         for pattern, weight in patterns + more:
             found = [m for m in pattern.finditer(text) if not _reported(m, text)]
+            if found and share < 1 and is_refusal(row.response):
+                weight /= 2
             score += share * weight * len(found)
             if found and not shown:
                 shown = excerpt(text, found[0].start(), found[0].end(), width=80)

@@ -112,7 +112,9 @@ def _structure_open(row: Row, answer: str) -> str | None:
         return "<html> not closed"
     if answer.count("\\begin{") > answer.count("\\end{"):
         return "LaTeX environment not closed"
-    if "```" in answer or _ASKS_FOR_HEAD.search(row.prompt):
+    if "```" in answer or not (answer[0] == "<" or answer[-1] in "(,[{=" or row.answer_is_code):
+        return None
+    if _ASKS_FOR_HEAD.search(row.prompt):
         return None
     if answer[0] == "<" and _TAG_OPEN.search(answer[-300:]):
         return "tag not closed"
