@@ -1,6 +1,7 @@
 """Hand-made answers for the protocols."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,3 +41,33 @@ def judge_text() -> Callable[..., ItemRecord]:
         return record
 
     return judge
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Data sets come from this machine, or not at all."""
+    for name in ("HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    yield
+
+
+@pytest.fixture
+def their_ifeval(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """lm-eval's IFEval code, imported without the download it starts."""
+    langdetect = pytest.importorskip("langdetect")
+    pytest.importorskip("immutabledict")
+    nltk = pytest.importorskip("nltk")
+    monkeypatch.setattr(nltk, "download", lambda name: False)
+    from lm_eval.tasks.ifeval import instructions_util, utils
+
+    def words(text: str) -> list[str]:
+        found: list[str] = nltk.tokenize.NLTKWordTokenizer().tokenize(text)
+        return found
+
+    monkeypatch.setattr(instructions_util.nltk, "word_tokenize", words)
+    langdetect.DetectorFactory.seed = 0
+    return utils

@@ -1,11 +1,17 @@
 """Prompts and decisions equal lm-evaluation-harness 0.4.13's, string by string, on real data."""
 
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.evaluate.benchmarks.their_tasks import (
+    PLAIN,
+    build_task,
+    folder_of,
+    has_own_reading,
+    items_of,
+)
 
 from sftprep.evaluate.benchmarks import (
     constraints,
@@ -16,53 +22,21 @@ from sftprep.evaluate.benchmarks import (
     mmlu,
     truthfulqa,
 )
-from sftprep.evaluate.benchmarks.data import plan_task, read_rows
+from sftprep.evaluate.benchmarks.data import read_rows
 from sftprep.evaluate.benchmarks.protocol import Answered, Item, Protocol, Setting
 from sftprep.evaluate.engine import Engine
 from sftprep.progress import Progress
-from sftprep.recipe.sections import BenchmarksSection, BenchmarkTask
 from sftprep.stop import StopSignal
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("offline")]
 
-lm_eval = pytest.importorskip("lm_eval")
+pytest.importorskip("lm_eval")
 if metadata.version("lm_eval") != "0.4.13":
     pytest.skip("the strings are those of lm_eval 0.4.13", allow_module_level=True)
 
 SUBJECTS = ("anatomy", "high_school_us_history", "moral_scenarios")
-PLAIN = Setting(chat=lambda text: text)
 DOCS = 40
 FIELDS = ("doc_to_text", "gen_prefix")
-
-
-def folder_of(name: str) -> Path:
-    root = Path(lm_eval.__file__).parent / "tasks"
-    if name.startswith("mmlu_"):
-        return root / ("mmlu/continuation" if name.endswith("_continuation") else "mmlu/default")
-    return root / name.partition("_mc")[0]
-
-
-def build_task(name: str, data: Path, scratch: Path, extra: str = "") -> Any:
-    """An lm-eval task on local data, its own YAML included by path."""
-    from lm_eval.tasks import TaskManager
-
-    own = folder_of(name) / f"{name.removesuffix('_continuation')}.yaml"
-    (scratch / f"ours_{name}.yaml").write_text(
-        f"include: {own}\ntask: ours_{name}\ndataset_path: {data}\n{extra}"
-    )
-    manager = TaskManager(include_path=str(scratch), include_defaults=False)
-    return manager.load([f"ours_{name}"])["tasks"][f"ours_{name}"]
-
-
-@pytest.fixture(autouse=True)
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE"):
-        monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    yield
 
 
 def their_pairs(task: Any, limit: int) -> dict[int, list[tuple[str, Any]]]:
@@ -72,11 +46,6 @@ def their_pairs(task: Any, limit: int) -> dict[int, list[tuple[str, Any]]]:
     for instance in task.instances:
         found.setdefault(instance.doc_id, []).append(instance.args)
     return found
-
-
-def items_of(name: str, shared: Path, few_shot: int | None = None) -> list[Item]:
-    section = BenchmarksSection(data_dir=str(shared / "data/benchmarks"))
-    return list(plan_task(BenchmarkTask(name=name, few_shot=few_shot), section).items)
 
 
 def assert_same_choices(protocol: Protocol, items: list[Item], pairs: dict[int, Any]) -> None:
@@ -160,7 +129,7 @@ def trained(shared: Path) -> tuple[Engine, Any]:
 
 
 def assert_same_decisions(
-    trained: tuple[Engine, Any], task: Any, protocol: Protocol, items: list[Item], limit: int
+    trained: tuple[Engine, Any], task: Any, protocol: Protocol, items: list[Item], limit: int | None
 ) -> dict[str, tuple[float, float]]:
     """Score documents with both; returns the metrics (ours, theirs) as means."""
     engine, other = trained
@@ -209,6 +178,19 @@ def test_log_likelihoods_decisions_and_metrics_equal_lm_evals(
     assert found
     for ours, theirs in found.values():
         assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["hellaswag", "truthfulqa_mc1", "truthfulqa_mc2"])
+def test_every_item_is_scored_and_decided_as_by_lm_eval(
+    shared: Path, tmp_path: Path, trained: tuple[Engine, Any], name: str
+) -> None:
+    protocol, data, extra = SCORED[name]
+    task = build_task(name, shared / "data/benchmarks" / data, tmp_path, extra)
+    items = items_of(data, shared)
+    for ours, theirs in assert_same_decisions(trained, task, protocol, items, None).values():
+        assert ours == pytest.approx(theirs, abs=1e-5 * len(items))
 
 
 @pytest.mark.slow
@@ -264,24 +246,6 @@ def test_humaneval_prompts_and_stops_are_those_of_its_yaml(shared: Path) -> None
     assert config["doc_to_text"] == "{{prompt}}"
 
 
-@pytest.fixture
-def their_ifeval(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """lm-eval's IFEval code, imported without the download it starts."""
-    langdetect = pytest.importorskip("langdetect")
-    pytest.importorskip("immutabledict")
-    nltk = pytest.importorskip("nltk")
-    monkeypatch.setattr(nltk, "download", lambda name: False)
-    from lm_eval.tasks.ifeval import instructions_util, utils
-
-    def words(text: str) -> list[str]:
-        found: list[str] = nltk.tokenize.NLTKWordTokenizer().tokenize(text)
-        return found
-
-    monkeypatch.setattr(instructions_util.nltk, "word_tokenize", words)
-    langdetect.DetectorFactory.seed = 0
-    return utils
-
-
 def test_ifeval_prompts(shared: Path, tmp_path: Path, their_ifeval: Any) -> None:
     task = build_task("ifeval", shared / "data/benchmarks/ifeval", tmp_path)
     task.build_all_requests(
@@ -316,8 +280,6 @@ ANSWERS = (
     "",
     "12345",
 )  # fmt: skip
-# Ours differs by design: punkt is not needed, and a letter that is no letter is counted as it is.
-OWN_READING = {"length_constraints:number_sentences"}
 
 
 def test_ifeval_decisions(shared: Path, their_ifeval: Any) -> None:
@@ -327,8 +289,7 @@ def test_ifeval_decisions(shared: Path, their_ifeval: Any) -> None:
         texts = [ANSWERS[(place + i) % len(ANSWERS)] for i in range(2)]
         texts.append(row["prompt"] + "\nThen the answer.")
         for identity, kwargs in zip(row["instruction_id_list"], row["kwargs"], strict=True):
-            sign = identity == "keywords:letter_frequency" and not kwargs["letter"].isalpha()
-            if identity in OWN_READING or sign:
+            if has_own_reading(identity, kwargs):
                 continue
             example = their_ifeval.InputExample(0, [identity], row["prompt"], [kwargs])
             for text in texts:
