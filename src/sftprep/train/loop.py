@@ -137,7 +137,8 @@ class Loop:
         session.stop.alive()
         self.boundary = RandomStates.capture()
         if session.world.size > 1 and session.world.any(session.stop.requested is not None):
-            session.stop.requested = session.stop.requested or "another rank"
+            if session.stop.requested is None:
+                session.stop.request("another rank")
             self._interrupted()
         try:
             record = run_step(session, batches)
@@ -153,6 +154,7 @@ class Loop:
     def _interrupted(self) -> None:
         self._save()
         self.saver.wait()
+        self.session.world.barrier()  # launchers end the others as soon as one process ends
         self.session.stop.check(f"training; step {self.session.state.step} is saved")
 
     def _not_finite(self, error: NotFiniteError) -> None:
