@@ -9,6 +9,7 @@ Shapes: T tokens of all documents, H heads, K key/value heads, D head size, B do
 L its longest document.
 """
 
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,12 +25,12 @@ NAME = "sftprep_packed"
 # Padding that one more SDPA call is worth, in query-key pairs (about 0.2 ms on one CPU core).
 BUCKET_WASTE_PAIRS = 1 << 18
 BUCKET_WASTE_SHARE = 0.15
-# Options of attention functions that SDPA and varlen_attn do not have.
 # On a CPU, documents up to this length take two batched products and a softmax; torch's fused
 # attention is two to five times slower forward and backward there (8 heads of 64, bf16, one AMX
 # core: 11 x 91 tokens 18 against 59 ms, 4 x 256 20 against 35 ms, 2 x 512 102 against 52 ms).
 LONGEST_BY_PRODUCTS = 256
 CACHE_VALUES = 1 << 19
+# Options of attention functions that SDPA and varlen_attn do not have.
 UNSUPPORTED = ("softcap", "s_aux", "position_bias", "head_mask")
 
 
@@ -58,8 +59,10 @@ class Layout:
 
     def to(self, device: torch.device | str) -> "Layout":
         """The same layout with its index tensors on a device."""
+        pin = torch.device(device).type == "cuda"  # else the copy makes the host wait
         gather, scatter, cu_seqlens = (
-            t.to(device, non_blocking=True) for t in (self.gather, self.scatter, self.cu_seqlens)
+            (t.pin_memory() if pin else t).to(device, non_blocking=True)
+            for t in (self.gather, self.scatter, self.cu_seqlens)
         )
         return Layout(self.buckets, gather, scatter, cu_seqlens, self.longest, self.padded)
 
@@ -166,11 +169,22 @@ def packed_attention(
             f"packed attention cannot serve this model ({asked or 'no layout'})"
         )
     q_THD, k_TKD, v_TKD = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
-    if query.is_cuda and dropout == 0.0 and query.dtype in (torch.bfloat16, torch.float16):
+    dtype = _compute_dtype(query)
+    if query.is_cuda and dropout == 0.0 and dtype in (torch.bfloat16, torch.float16):
+        # rotary embedding leaves float32 queries and keys beside 16-bit values under autocast
+        q_THD, k_TKD, v_TKD = (x.to(dtype) for x in (q_THD, k_TKD, v_TKD))
         out_THD = _varlen(q_THD, k_TKD, v_TKD, packed, scaling, sliding_window)
     else:
         out_THD = _bucketed(q_THD, k_TKD, v_TKD, packed, scaling, sliding_window, dropout)
     return out_THD.unsqueeze(0), None
+
+
+def _compute_dtype(query: Tensor) -> torch.dtype:
+    """What autocast would make of the query."""
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return query.dtype
 
 
 class NotSupportedError(Exception):
@@ -188,6 +202,13 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     left = -1 if window is None else window - 1
+    grouped: dict[str, Any] = {}
+    if q_THD.shape[1] != k_TKD.shape[1]:
+        if "enable_gqa" in inspect.signature(varlen_attn).parameters:  # from torch 2.12 on
+            grouped = {"enable_gqa": True}
+        else:
+            share = q_THD.shape[1] // k_TKD.shape[1]
+            k_TKD, v_TKD = (x.repeat_interleave(share, dim=1) for x in (k_TKD, v_TKD))
     out = varlen_attn(
         q_THD.contiguous(),
         k_TKD.contiguous(),
@@ -198,7 +219,7 @@ def _varlen(
         packed.longest,
         scale=scale,
         window_size=(left, 0),
-        enable_gqa=q_THD.shape[1] != k_TKD.shape[1],
+        **grouped,
     )
     assert isinstance(out, Tensor)
     return out
@@ -297,9 +318,7 @@ def _by_products(
     """Attention of one bucket by batched matrix products; `mask_LL` None means causal."""
     documents, heads, longest, size = q_BHLD.shape
     groups = k_BKLD.shape[1]
-    dtype = q_BHLD.dtype
-    if torch.is_autocast_enabled(q_BHLD.device.type):
-        dtype = torch.get_autocast_dtype(q_BHLD.device.type)
+    dtype = _compute_dtype(q_BHLD)
     if mask_LL is None:
         mask_LL = q_BHLD.new_ones(longest, longest, dtype=torch.bool).tril_()
     bias_LL = torch.zeros_like(mask_LL, dtype=torch.float32).masked_fill_(~mask_LL, -math.inf)

@@ -47,12 +47,14 @@ class HeadNll(torch.autograd.Function):
             lse_S = hidden.new_empty(len(labels_S), dtype=torch.float32)
             nll_S = torch.empty_like(lse_S)
             chunks = list(_pieces(len(labels_S), CHUNK_VALUES // weight.shape[0]))
+            # float32 logits can become their own probabilities, which is half of the backward pass
+            done = len(chunks) == 1 and hidden.dtype == torch.float32 and cap is None
             for chunk in chunks:
                 logits = torch.nn.functional.linear(hidden[chunk], weight, bias)
-                _forward_rows(logits, labels_S[chunk], lse_S[chunk], nll_S[chunk], scale, cap)
+                _forward_rows(logits, labels_S[chunk], lse_S[chunk], nll_S[chunk], scale, cap, done)
         kept = logits if len(chunks) == 1 else None
         ctx.save_for_backward(hidden, weight, bias, labels_S, lse_S, kept)
-        ctx.rules, ctx.chunks = (scale, cap), chunks
+        ctx.rules, ctx.chunks, ctx.done = (scale, cap), chunks, done
         ctx.dtypes = (hidden_SC.dtype, weight_VC.dtype)
         ctx.spent = False
         return nll_S
@@ -70,7 +72,9 @@ class HeadNll(torch.autograd.Function):
             logits = (
                 torch.nn.functional.linear(hidden[chunk], weight, bias) if kept is None else kept
             )
-            _backward_rows(logits, labels_S[chunk], lse_S[chunk], grads[0][chunk], scale, cap)
+            _backward_rows(
+                logits, labels_S[chunk], lse_S[chunk], grads[0][chunk], scale, cap, ctx.done
+            )
             if d_hidden is not None:
                 torch.mm(logits, weight, out=d_hidden[chunk])
             if to_weight:
@@ -109,13 +113,18 @@ def _forward_rows(
     nll_S: Tensor,
     scale: float,
     cap: float | None,
+    done: bool,
 ) -> None:
-    """Fill the log of the partition sum and the NLL."""
+    """Fill the log of the partition sum and the NLL; `done` turns logits into probabilities."""
     for rows in _cached_rows(logits_SV):
-        x = _rules(logits_SV[rows].to(torch.float32, copy=True), scale, cap)
+        x = logits_SV[rows] if done else logits_SV[rows].to(torch.float32, copy=True)
+        x = _rules(x, scale, cap)
         target = x.gather(1, labels_S[rows, None])[:, 0]
         top = x.amax(1)
-        lse_S[rows] = x.sub_(top[:, None]).exp_().sum(1).log_().add_(top)
+        total = x.sub_(top[:, None]).exp_().sum(1)
+        if done:
+            x.div_(total[:, None])
+        lse_S[rows] = total.log_().add_(top)
         nll_S[rows] = lse_S[rows] - target
 
 
@@ -126,13 +135,26 @@ def _backward_rows(
     grad_S: Tensor,
     scale: float,
     cap: float | None,
+    done: bool,
 ) -> None:
-    """Turn logits into their gradient, in place: grad * (softmax - one-hot), then the rules."""
+    """Turn logits into their gradient, in place: grad * (softmax - one-hot), then the rules.
+
+    Args:
+        done: they are probabilities already.
+    """
     for rows in _cached_rows(logits_SV):
-        x = _rules(logits_SV[rows].to(torch.float32, copy=True), scale, cap)
-        slope = None if cap is None else 1 - (x / cap).square_()
-        x.sub_(lse_S[rows, None]).exp_().mul_(grad_S[rows, None])
+        slope = None
+        if done:
+            x = logits_SV[rows]
+        else:
+            x = _rules(logits_SV[rows].to(torch.float32, copy=True), scale, cap)
+            slope = None if cap is None else 1 - (x / cap).square_()
+            x.sub_(lse_S[rows, None]).exp_()
+        x.mul_(grad_S[rows, None])
         x.scatter_add_(1, labels_S[rows, None], -grad_S[rows, None])
         if slope is not None:
             x.mul_(slope)
-        logits_SV[rows] = x.mul_(scale) if scale != 1.0 else x
+        if scale != 1.0:
+            x.mul_(scale)
+        if not done:
+            logits_SV[rows] = x

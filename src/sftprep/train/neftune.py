@@ -36,6 +36,8 @@ def noise(embedded_BTC: Tensor, lengths: Tensor | None) -> Tensor:
     size = embedded_BTC.shape[-1]
     if lengths is None:
         return uniform / math.sqrt(embedded_BTC.shape[1] * size)
-    length_T1 = lengths.repeat_interleave(lengths)[:, None].to(embedded_BTC.dtype)
+    # the size is known: asking the device for it would make the host wait
+    length_T = lengths.repeat_interleave(lengths, output_size=embedded_BTC.shape[-2])
+    length_T1 = length_T[:, None].to(embedded_BTC.dtype)
     scaled: Tensor = uniform / (length_T1 * size).sqrt()
     return scaled
