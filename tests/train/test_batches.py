@@ -49,6 +49,14 @@ def test_steps_follow_from_epochs() -> None:
     assert (plan().steps_per_epoch, plan().total_steps) == (7, 21)
 
 
+def test_a_step_is_described_by_its_tokens_rows_and_fill() -> None:
+    # 500 tokens over 7 steps; 25 rows of 20 over 7 steps, all full
+    assert plan().words() == (
+        "a step holds 71 tokens on average, 71 of them supervised, in 3.6 rows of 20, "
+        "filled to 100.0%"
+    )
+
+
 def test_part_of_an_epoch_is_possible() -> None:
     assert plan(epochs=0.5).total_steps == 4
 

@@ -47,6 +47,17 @@ class StepPlan:
         assert self.section.epochs is not None
         return max(1, math.ceil(self.section.epochs * self.steps_per_epoch))
 
+    def words(self) -> str:
+        """What a step holds on average."""
+        rows = len(self._rows_of(0)) / self.steps_per_epoch
+        real = int(self.cache.lengths.sum()) / self.steps_per_epoch
+        supervised = int(np.count_nonzero(self.cache.supervised)) / self.steps_per_epoch
+        fill = real / (rows * self.section.max_length)
+        return (
+            f"a step holds {real:,.0f} tokens on average, {supervised:,.0f} of them supervised, in "
+            f"{rows:,.1f} rows of {self.section.max_length:,}, filled to {fill:.1%}"
+        )
+
     def _rows_of(self, epoch: int) -> list[Ints]:
         if epoch != self._epoch:
             lengths: NDArray[np.int64] = self.cache.lengths

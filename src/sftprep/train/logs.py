@@ -70,6 +70,19 @@ class Logs:
             values["validation/sensitivity_nats"] = record.sensitivity_nats
         return values
 
+    def words(self, record: StepRecord) -> list[str]:
+        """Speed, memory and course of a step for the live line."""
+        values = self.values(record)
+        words = [
+            f"{values['train/tokens_per_second']:,.0f} tokens/s",
+            f"{values['train/supervised_tokens_per_second']:,.0f} supervised",
+        ]
+        if "train/mfu" in values:
+            words.append(f"MFU {values['train/mfu']:.1%}")
+        if "train/memory_gib" in values:
+            words.append(f"{values['train/memory_gib']:.2f} GiB")
+        return [*words, f"rate {record.learning_rate:.2e}", f"gradient {record.grad_norm:.2f}"]
+
     def flag(self, flag: RedFlag) -> None:
         """Append one red flag."""
         append_line(self.run.flags, json.dumps(asdict(flag), ensure_ascii=False))

@@ -112,6 +112,7 @@ class Loop:
         first, last = state.step + 1, plan.total_steps
         if state.stopped is not None or first > last:
             return
+        self.session.progress.line(plan.words())
         label = "training" if first == 1 else f"training from step {first}"
         with self.session.progress.task(label, last - first + 1, "steps") as task:
             for batches in prefetched(plan, first, last, self.session.world.rank):
@@ -295,11 +296,12 @@ class Loop:
             )
 
     def _note(self, record: StepRecord) -> str:
-        note = f"loss {record.loss_nats:.4f}"
-        if self.session.state.best_validation is not None:
-            note += f", best validation {self.session.state.best_validation:.4f}"
-        rate = record.tokens_real / record.seconds if record.seconds > 0 else 0.0
-        return f"{note}, {rate:,.0f} tokens/s"
+        """The live line beside step count and ETA."""
+        session = self.session
+        parts = [f"loss {record.loss_nats:.4f}"]
+        if session.state.best_validation is not None:
+            parts.append(f"best validation {session.state.best_validation:.4f}")
+        return ", ".join([*parts, *(session.logs.words(record) if session.logs else ())])
 
     def _save(self) -> None:
         state = self.session.state
