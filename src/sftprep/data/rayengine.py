@@ -69,7 +69,7 @@ def _start(section: DataSection) -> None:
             configure_logging=False,
             **here,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises plain Exception when a node starts too slowly
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"data.ray_address: {address or 'this machine'}: Ray cannot be started or reached "
