@@ -14,7 +14,8 @@ from sftprep.store.run import RunFolder
 
 # A cut that leaves a whole sentence, an insult at the end of a story, a contradiction to a long
 # answer or to a row dropped for another reason are missed.
-RECALL = {"response_truncated": 0.9, "toxic": 0.95, "answer_contradicts": 0.85}
+RECALL = {"response_truncated": 0.9, "toxic": 0.95, "answer_contradicts": 0.95}
+PRECISION = {"answer_contradicts": 0.98}  # a missed insult may contradict the row it was made from
 # The generator also repeats itself and now and then writes a benchmark's opening: such findings are
 # right, but nobody planted them.
 UNPLANTED_TOO = ("duplicate_exact", "duplicate_near", "benchmark_leak")
@@ -61,7 +62,7 @@ def test_every_planted_kind_is_found(report: DataReport) -> None:
 def test_what_is_found_was_planted(report: DataReport) -> None:
     found = planted(report)
     counted = {k: r for k, r in found.items() if k not in UNPLANTED_TOO}
-    wrong = {k: r for k, r in counted.items() if not r["precision"] >= 0.99}
+    wrong = {k: r for k, r in counted.items() if not r["precision"] >= PRECISION.get(k, 0.99)}
     assert wrong == {}
 
 
