@@ -101,6 +101,7 @@ def library_failures(doing: str) -> Iterator[None]:
         doing: for the message, e.g. `while scoring`.
     Raises:
         OutOfMemoryError: this machine has not enough memory for it.
+        StoreError: the system refused a file; the message names it.
         ModelError: a library panicked.
     """
     try:
@@ -110,6 +111,12 @@ def library_failures(doing: str) -> Iterator[None]:
             raise OutOfMemoryError(
                 f"out of memory {doing}. End other programs, use a larger machine, or lower "
                 "training.batch_size, training.max_length or data.processes. Finished work is kept."
+            ) from error
+        if isinstance(error, OSError) and error.errno is not None:
+            name = error.filename if isinstance(error.filename, str) else "a file"
+            raise StoreError(
+                f"{name}: {error.strerror} {doing}. Check that the path is what its name says and "
+                "that you may read and write it."
             ) from error
         if type(error).__name__ != "PanicException":
             raise

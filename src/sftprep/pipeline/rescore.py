@@ -8,18 +8,18 @@ import shutil
 from pathlib import Path
 
 import sftprep
-from sftprep.errors import ModelError, StoreError
+from sftprep.errors import ModelError, StoreError, library_failures
 from sftprep.evaluate.benchmarks import benchmark
 from sftprep.evaluate.validate import validate
 from sftprep.pipeline.environment import environment
+from sftprep.pipeline.working import at_work
 from sftprep.progress import Progress
 from sftprep.recipe.load import ResolvedRecipe
 from sftprep.recipe.sections import Recipe
 from sftprep.recipe.write import recipe_text
-from sftprep.stop import StopSignal, handling_signals
-from sftprep.store.durable import full_disk_errors, storage_errors, sweep_temporary, write_text
+from sftprep.stop import StopSignal
+from sftprep.store.durable import full_disk_errors, storage_errors, write_text
 from sftprep.store.fingerprint import fingerprint
-from sftprep.store.lock import locked
 from sftprep.store.run import RunFolder, monotonic
 
 Step = tuple[str, str]
@@ -46,9 +46,8 @@ def rescore(
     folder = RunFolder(out.absolute())
     _check(run, checkpoint, folder)
     recipe = _recipe_for(resolved.recipe, run, folder)
-    shown, stop = progress or Progress(quiet=True), StopSignal()
-    with locked(folder.root), handling_signals(stop), full_disk_errors(folder.root):
-        sweep_temporary(folder.root)
+    shown = progress or Progress(quiet=True)
+    with at_work(folder) as stop, full_disk_errors(folder.root), library_failures("while scoring"):
         changed = ResolvedRecipe(recipe, resolved.origins, resolved.file)
         write_text(folder.recipe, recipe_text(changed))
         with storage_errors(folder.validation_rows):

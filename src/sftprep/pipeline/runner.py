@@ -7,29 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import sftprep
-from sftprep.errors import Interrupted, RecipeError, SftprepError, StoreError
+from sftprep.errors import (
+    Interrupted,
+    RecipeError,
+    SftprepError,
+    StoreError,
+    library_failures,
+)
 from sftprep.pipeline.environment import environment
 from sftprep.pipeline.stages import BY_NAME, TABLE, Stage, stage_fingerprint
 from sftprep.pipeline.turns import END, Turns, follow
+from sftprep.pipeline.working import at_work
 from sftprep.progress import Progress
 from sftprep.recipe.load import ResolvedRecipe
 from sftprep.recipe.write import recipe_text
 from sftprep.records import GateResult, from_dict
-from sftprep.stop import StopSignal, handling_signals, stall_seconds, watching
-from sftprep.store.durable import (
-    TEMPORARY,
-    free_bytes,
-    full_disk_errors,
-    read_json,
-    storage_errors,
-    sweep_temporary,
-    write_text,
-)
-from sftprep.store.lock import LOCK, locked
+from sftprep.stop import StopSignal
+from sftprep.store.durable import full_disk_errors, read_json, sweep_temporary, write_text
 from sftprep.store.ranks import is_first
 from sftprep.store.run import RunFolder, monotonic
-
-MINIMUM_FREE_BYTES = 64 << 20  # less than this cannot even hold logs and a small checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,47 +114,9 @@ def _working(
     resolved: ResolvedRecipe, progress: Progress | None
 ) -> Iterator[tuple[RunFolder, Progress, StopSignal]]:
     folder = RunFolder(Path(resolved.recipe.output.run_dir).absolute())
-    stop = StopSignal()
-    _check_foreign(folder)
-    limit = stall_seconds()
-    with locked(folder.root), handling_signals(stop), watching(stop, limit):
-        _check_space(folder)
-        stages = folder.stages()  # refuses other versions before anything is written
-        if not folder.state.exists():
-            folder.keep(stages)  # from now on the folder is known as ours
-        sweep_temporary(folder.root)
+    with at_work(folder) as stop:
         write_text(folder.recipe, recipe_text(resolved))
         yield folder, progress or Progress(quiet=True), stop
-
-
-def _check_foreign(folder: RunFolder) -> None:
-    """A folder with somebody's files is no place for a run: nothing there may be overwritten.
-
-    Raises:
-        StoreError: names one of the files.
-    """
-    if folder.state.exists() or not folder.root.exists():
-        return
-    with storage_errors(folder.root):
-        strangers = sorted(
-            p.name
-            for p in folder.root.iterdir()
-            if p.name != LOCK and not p.name.startswith(TEMPORARY)
-        )
-    if strangers:
-        raise StoreError(
-            f"{folder.root}: this folder holds other files ({strangers[0]}) and no run.json. "
-            "Choose a new folder as output.run_dir."
-        )
-
-
-def _check_space(folder: RunFolder) -> None:
-    free = free_bytes(folder.root)
-    if free < MINIMUM_FREE_BYTES:
-        raise StoreError(
-            f"{folder.root}: only {free >> 20} MiB free on the disk, at least "
-            f"{MINIMUM_FREE_BYTES >> 20} MiB are needed. Free some space or change output.run_dir."
-        )
 
 
 def _run_one(
@@ -186,7 +144,7 @@ def _run_one(
     folder.mark(stage.name, "running", print_of, environment=environment())
     folder.event("stage_started", stage=stage.name, fingerprint=print_of)
     try:
-        with full_disk_errors(folder.root):
+        with full_disk_errors(folder.root), library_failures(f"at stage '{stage.name}'"):
             stage.work(resolved.recipe, folder, progress, stop)
     except BaseException as error:
         sweep_temporary(folder.root)

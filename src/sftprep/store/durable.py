@@ -109,7 +109,7 @@ def append_line(path: Path, line: str) -> None:
     line is always the last one.
     """
     data = (line + "\n").encode("utf-8")
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     with storage_errors(path):
         handle = os.open(path, flags, 0o644)
         try:
@@ -126,7 +126,10 @@ def append_line(path: Path, line: str) -> None:
 
 def _cut_torn_tail(handle: int) -> int:
     """Size of the file up to its last line end; what lies behind is cut off."""
-    size = end = os.fstat(handle).st_size
+    state = os.fstat(handle)
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "a pipe or device, not a file")
+    size = end = state.st_size
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
         return size
     found = -1

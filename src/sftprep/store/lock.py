@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,12 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with storage_errors(folder):
         make_folder(folder)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    with storage_errors(folder / LOCK):
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(folder / LOCK, flags, 0o644)
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise StoreError(f"{folder / LOCK}: a pipe or device, not a file. Remove it.")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
