@@ -134,6 +134,90 @@ def rows(content: bytes, folder: Path) -> object:
     return list(read_rows(_file(folder, "rows.jsonl", content)))
 
 
+def csv_rows(content: bytes, folder: Path) -> object:
+    """A data file of comma-separated values."""
+    from sftprep.data.load import read_rows
+
+    return list(read_rows(_file(folder, "rows.csv", content)))
+
+
+def transcript(content: bytes, folder: Path) -> object:
+    """A data file of plain conversations."""
+    from sftprep.data.load import read_rows
+
+    return list(read_rows(_file(folder, "rows.txt", content)))
+
+
+def row(content: bytes, folder: Path) -> object:
+    """One line of a data file, made a conversation; put aside with a reason otherwise."""
+    from sftprep.data.formats import to_example
+    from sftprep.data.parse import READ_REASONS, RowError, parse_object
+    from sftprep.recipe.sections import Source
+    from sftprep.records import SourceRef
+
+    source = Source(path="rows.jsonl")
+    try:
+        return to_example(parse_object(content), None, source, SourceRef("rows", "rows.jsonl", 1))
+    except RowError as error:
+        assert error.reason.id in {reason.id for reason in READ_REASONS}
+        return None
+
+
+def labels(content: bytes, folder: Path) -> object:
+    """Known defects of a data file."""
+    from sftprep.data.labels import load_labels
+
+    return load_labels(str(_file(folder, "labels.json", content)))
+
+
+def model_card(content: bytes, folder: Path) -> object:
+    """README.md of a model folder, read for the licence."""
+    from sftprep.model.describe import describe_folder
+
+    config = b'{"model_type": "llama"}'
+    _file(folder, "model/config.json", config)
+    _file(folder, "model/README.md", content)
+    return describe_folder(folder / "model", "model", weights_needed=False)
+
+
+def items(content: bytes, folder: Path) -> object:
+    """NAME.items.jsonl.gz of a run given to `compare`."""
+    from sftprep.comparison.items import read_items
+
+    return read_items(_file(folder, "mmlu.items.jsonl.gz", content))
+
+
+def unpacked_items(content: bytes, folder: Path) -> object:
+    """The lines of NAME.items.jsonl.gz."""
+    import gzip
+
+    return items(gzip.compress(content, 1), folder)
+
+
+def validation_items(content: bytes, folder: Path) -> object:
+    """The lines of validation.items.jsonl.gz."""
+    import gzip
+
+    from sftprep.comparison.items import read_validation_items
+
+    path = _file(folder, "validation.items.jsonl.gz", gzip.compress(content, 1))
+    return read_validation_items(path)
+
+
+def margins(content: bytes, folder: Path) -> object:
+    """--margin of `compare`."""
+    from sftprep.comparison import read_margins
+
+    return read_margins(content.decode("utf-8", "replace").split())
+
+
+def prompts(content: bytes, folder: Path) -> object:
+    """validation.instruction_prompts."""
+    from sftprep.evaluate.instruction import read_prompts
+
+    return read_prompts(_file(folder, "prompts.jsonl", content))
+
+
 def benchmark_rows(content: bytes, folder: Path) -> object:
     """A benchmark file."""
     from sftprep.evaluate.benchmarks.data import read_rows as read_items
@@ -171,12 +255,22 @@ PARSERS: dict[str, Parser] = {
     "gate": gate,
     "evidence": evidence,
     "rows": rows,
+    "csv_rows": csv_rows,
+    "transcript": transcript,
+    "row": row,
+    "labels": labels,
+    "model_card": model_card,
+    "items": items,
+    "unpacked_items": unpacked_items,
+    "validation_items": validation_items,
+    "margins": margins,
+    "prompts": prompts,
     "benchmark_rows": benchmark_rows,
     "packed_benchmark_rows": packed_benchmark_rows,
     "journal": journal,
 }
 # These import torch with their package.
-NEED_TORCH = frozenset({"benchmark_rows", "packed_benchmark_rows", "journal"})
+NEED_TORCH = frozenset({"benchmark_rows", "packed_benchmark_rows", "journal", "prompts"})
 
 # Beginnings that lead deep into the parsers; the fuzzer starts from these too.
 SEEDS: dict[str, list[bytes]] = {
@@ -211,6 +305,24 @@ SEEDS: dict[str, list[bytes]] = {
     "metrics": [b'{"mmlu": 45.2}', b'{"mmlu": 1e999}', b'{"metrics": {"mmlu": {"judged": true}}}'],
     "gate": [b'{"verdict": "pass", "rules": [], "version": 1}'],
     "hardware": [b"8xH100-80GB", b"99999999999999999xH100"],
+    "row": [
+        b'{"instruction": "a", "input": "b", "response": "c"}',
+        b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}',
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}',
+        b'{"prompt": "a", "chosen": "b", "rejected": "c"}',
+    ],
+    "csv_rows": [b"instruction,response\na,b\n", b'instruction,response\n"a""\n,"b\n', b"\xff\xfe"],
+    "transcript": [b"User: a\nAssistant: b\n\nUser: c\nAssistant: d\n"],
+    "labels": [b'{"defects": {"1": "refusal"}, "originals": {"2": 1}}'],
+    "model_card": [b"---\nlicense: apache-2.0\nbase_model:\n- a/b\n---\n# A model\n"],
+    "items": [b"\x1f\x8b\x08\x00"],
+    "unpacked_items": [
+        b'{"id": "a", "cluster": null, "outcome": "correct", "score": 1.0, "prediction": "A",'
+        b' "gold": "A", "prompt_hash": "x"}\n'
+    ],
+    "validation_items": [b'{"id": "a", "nll": 1.0, "tokens": 3, "correct": true}\n'],
+    "margins": [b"0.02", b"mmlu=0.02 gsm8k=0.1"],
+    "prompts": [b'{"instruction": "Say a.", "response": "a"}\n'],
     "rows": [b'{"instruction": "a", "response": "b"}\n', b"[[[", b"\x1f\x8b\x08", b"PAR1"],
 }  # fmt: skip
 
