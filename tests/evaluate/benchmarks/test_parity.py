@@ -153,7 +153,8 @@ def assert_same_decisions(
             assert asked[instance.args[1]].is_greedy == greedy
         for name, value in task.process_results(doc, by_doc[place]).items():
             mine = record.extra.get(METRIC_NAMES.get(task.config.task, name), record.score)
-            assert mine == pytest.approx(float(value), abs=1e-6), (name, item.id)
+            # A share of probability (MC2) moves by half of what the log-likelihoods may differ.
+            assert mine == pytest.approx(float(value), abs=5e-5), (name, item.id)
             sums.setdefault(name, []).append((float(str(mine)), float(value)))
     return {n: (sum(a for a, _ in v), sum(b for _, b in v)) for n, v in sums.items()}
 
@@ -196,6 +197,7 @@ def test_every_item_is_scored_and_decided_as_by_lm_eval(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_subject_of_mmlu_is_decided_as_by_lm_eval(
     shared: Path, tmp_path: Path, trained: tuple[Engine, Any]
 ) -> None:
