@@ -66,7 +66,7 @@ def _model_in(annotation: Any) -> Any:
 
 def _section(title: str, section: Any) -> list[str]:
     schema = section.model_json_schema(mode="validation")
-    words = _words_below(section)
+    words = words_below(section)
     rows = [
         (f"`{key}`", _kind(schema["properties"][key]), _default(field), words.get(key, ""))
         for key, field in section.model_fields.items()
@@ -75,7 +75,7 @@ def _section(title: str, section: Any) -> list[str]:
             table(("key", "type", "default", "meaning"), rows)]  # fmt: skip
 
 
-def _words_below(section: Any) -> dict[str, str]:
+def words_below(section: Any) -> dict[str, str]:
     """The text that stands below each key in the source.
 
     Read here and not by pydantic: it would parse the source again at every start of the program.

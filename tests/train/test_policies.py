@@ -151,12 +151,12 @@ def test_eight_bit_optimiser_on_a_cpu_is_refused_clearly(tmp_path: Path) -> None
 def test_tracker_gets_the_steps_offline(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip(kind)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip(kind)  # after the settings: some are read at import
     base, run = prepared(tmp_path)
     run_training(recipe_for(base, loggers=(kind,), log_project="tests"), run)
     assert LOGGED[kind](tmp_path, run) == pytest.approx(
