@@ -358,9 +358,7 @@ class _Preparation:
             "contamination": report.contamination(self.items, dropped, still),
             "contamination_evidence": report.contamination_evidence(compared.hits, table),
             "split": {
-                "seed": self.recipe.data.seed,
-                "groups": len(np.unique(split.groups[kept])),
-                "wanted_share": self.recipe.data.validation_fraction,
+                **self._division(split, kept),
                 "share": round(validation / ledger.kept, 6),
                 "rows_moved_to_train": moved,
                 "leaked_pairs": leaked,
@@ -384,6 +382,15 @@ class _Preparation:
             flagged=dict(final.flagged.most_common()),
             sections=sections,
         )
+
+    def _division(self, split: Split, kept: Rows) -> dict[str, int | float]:
+        """How the rows were to be divided, and into how many groups that stay together."""
+        section = self.recipe.data
+        return {
+            "seed": section.seed,
+            "groups": len(np.unique(split.groups[kept])),
+            "wanted_share": section.validation_fraction,
+        }
 
 
 def _contaminated(hit: Hit) -> Reason:

@@ -125,12 +125,7 @@ def open_session(recipe: Recipe, run: RunFolder, progress: Progress, stop: StopS
     world = join_world(pick_device())
     section = recipe.training
     tokenizer = load_tokenizer(recipe.model)
-    if not world.writes:
-        world.barrier()  # rank 0 tokenises, the others open its cache
-    train_rows, held_out = _caches(recipe, run, tokenizer, progress, stop)
-    if world.writes:
-        run.train_checkpoints.mkdir(parents=True, exist_ok=True)
-        world.barrier()
+    train_rows, held_out = _caches(recipe, run, world, tokenizer, progress, stop)
     identity = make_identity(recipe, train_rows, held_out, tokenizer)
     saved = _find(run, identity, progress, world)
     seed_everything(section.seed, 0)  # adapters start alike on every rank
@@ -184,9 +179,17 @@ def _tell(decisions: Mapping[str, str], progress: Progress) -> None:
 
 
 def _caches(
-    recipe: Recipe, run: RunFolder, tokenizer: Any, progress: Progress, stop: StopSignal
+    recipe: Recipe,
+    run: RunFolder,
+    world: World,
+    tokenizer: Any,
+    progress: Progress,
+    stop: StopSignal,
 ) -> tuple[TokenCache, TokenCache]:
+    """Training and held-out rows as tokens: rank 0 makes them, the others wait for its cache."""
     section = recipe.training
+    if not world.writes:
+        world.barrier()
     train_rows, held_out = (
         token_cache(
             rows,
@@ -199,6 +202,9 @@ def _caches(
         )
         for rows in (run.train_rows, run.validation_rows)
     )
+    if world.writes:
+        run.train_checkpoints.mkdir(parents=True, exist_ok=True)
+        world.barrier()
     return train_rows, held_out
 
 
