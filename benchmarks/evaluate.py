@@ -368,6 +368,7 @@ def main() -> None:
             continue
         make, count = TASKS[task]
         row = compare(engine, make(options.data, options.items or count), options)
+        print(json.dumps({"task": task, **row}), file=sys.stderr, flush=True)  # memory comes next
         items = [] if options.items is None else ["--items", str(options.items)]
         common = ["--model", options.model, "--data", str(options.data), *items, "--peak"]
         for side in ("ours", "theirs") if options.device == "cpu" else ():

@@ -3,9 +3,11 @@
 import math
 import random
 
+import numpy as np
 import pytest
-from scipy.stats import binom, binomtest, norm
+from scipy.stats import binom, binomtest, norm, t
 
+from sftprep.comparison.clusters import with_clusters
 from sftprep.comparison.paired import (
     binary_effect,
     graded_effect,
@@ -25,7 +27,10 @@ def test_mid_p_is_the_exact_p_less_half_the_observed_probability() -> None:
     assert mcnemar_mid_p(9, 3) == pytest.approx(exact - observed / 2, abs=1e-12)
 
 
-@pytest.mark.parametrize(("worse", "better"), [(0, 5), (5, 0), (351, 351), (760, 644), (1, 2800)])
+@pytest.mark.parametrize(
+    ("worse", "better"),
+    [(0, 5), (5, 0), (351, 351), (760, 644), (1, 2800), (2800, 1), (30, 31), (6000, 5000)],
+)
 def test_mid_p_is_the_tail_and_half_the_point_of_scipys_binomial(worse: int, better: int) -> None:
     flips = binom(worse + better, 0.5)
     expected = flips.sf(worse) + 0.5 * flips.pmf(worse)
@@ -174,6 +179,56 @@ def test_holm_is_that_of_statsmodels() -> None:
 
     p_values = [0.02, 0.2, 0.004, 0.9, 0.03]
     assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+
+
+@pytest.mark.parametrize("p_values", [[0.5, 0.5, 0.01], [1.0], [0.0, 0.3, 0.3, 0.02, 0.02, 0.9]])
+def test_holm_with_ties_is_that_of_statsmodels(p_values: list[float]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+
+
+@pytest.mark.parametrize(
+    ("before", "n_before", "after", "n_after"),
+    [(0.6, 100, 0.4, 100), (0.0, 164, 0.0, 20), (1.0, 30, 0.9, 541), (0.253, 75, 0.25, 8)],
+)
+def test_unpaired_shares_are_those_of_statsmodels(
+    before: float, n_before: int, after: float, n_after: int
+) -> None:
+    from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
+
+    counts = (after * n_after, n_after, before * n_before, n_before)
+    with np.errstate(divide="ignore", invalid="ignore"):  # it also reports ratios
+        tested = test_proportions_2indep(*counts, method="agresti-caffo", alternative="smaller")
+    low, high = confint_proportions_2indep(*counts, method="agresti-caffo", alpha=0.1)
+    effect = shares_effect(before, n_before, after, n_after, 0.9)
+    assert effect.p_worse == pytest.approx(float(tested.pvalue), rel=1e-10)
+    assert effect.interval == pytest.approx((float(low), float(high)), rel=1e-10)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cluster_robust_error_is_that_of_statsmodels(weighted: bool) -> None:
+    from statsmodels.regression.linear_model import WLS
+
+    draw = np.random.default_rng(4)
+    groups = draw.integers(0, 25, 400)
+    counts = draw.integers(5, 60, 400).astype(float) if weighted else np.ones(400)
+    rates = draw.normal(-0.01, 1, 400) + draw.normal(0, 0.7, 25)[groups]
+    fitted = WLS(rates, np.ones(400), weights=counts).fit(
+        cov_type="cluster", cov_kwds={"groups": groups}, use_t=True
+    )
+    changes = (rates * counts).tolist()
+    plain = graded_effect(changes, 0.9, weights=counts.tolist() if weighted else None)
+    effect = with_clusters(
+        plain,
+        changes,
+        [f"g{g}" for g in groups],
+        0.9,
+        weights=counts.tolist() if weighted else None,
+    )
+    low, high = fitted.conf_int(alpha=0.1)[0]
+    assert effect.interval == pytest.approx((float(low), float(high)), rel=1e-10)  # the wider one
+    assert effect.p_worse == pytest.approx(float(t.cdf(fitted.tvalues[0], 24)), rel=1e-10)
 
 
 def test_mid_p_lies_between_exact_mcnemar_halves() -> None:

@@ -107,7 +107,7 @@ def test_batch_without_supervised_tokens_names_its_rows() -> None:
 
 
 def test_validation_batches_hold_each_document_once_within_the_budget() -> None:
-    batches = document_batches(tiny_cache(), lengths(0, 1, 2), 8)
+    batches = document_batches(tiny_cache().lengths, lengths(0, 1, 2), 8)
     assert [b.tolist() for b in batches] == [[1, 0], [2]]
 
 

@@ -132,6 +132,20 @@ def test_activations_grow_with_rows_and_length() -> None:
     assert activation_bytes(job(length=1024)) * 2 == activation_bytes(job(length=2048))
 
 
+def test_pieces_of_a_micro_batch_are_held_one_after_another() -> None:
+    whole, cut = job(), job(piece=4096)
+    assert (whole.tokens, whole.passes) == (8 * 2048, 1)
+    assert (cut.tokens, cut.passes) == (4096, 4)
+    assert activation_bytes(cut) == activation_bytes(whole) // 4
+    assert job(piece=1000).tokens == 2048  # a document is never cut
+
+
+def test_gradients_of_earlier_pieces_are_there_at_the_peak() -> None:
+    cut = job(piece=4096)
+    alike = job(rows=2, accumulation=4)
+    assert memory_need(cut, H100) == memory_need(alike, H100)
+
+
 def test_checkpointing_keeps_one_input_per_layer_and_one_layer() -> None:
     tokens = 8 * 2048
     layer = activation_bytes_per_token(LLAMA, "bf16")

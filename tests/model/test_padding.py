@@ -33,6 +33,20 @@ def test_every_micro_batch_is_looked_at() -> None:
     assert {one.score_span for one in paddings((100, 100, 200), 1, 200)} == {100.0, 200.0}
 
 
+def test_pieces_of_a_micro_batch_are_looked_at_one_by_one() -> None:
+    # documents of 200 and 100 in one pass are padded to 200; pieces of 200 hold one length each
+    lengths = (200, 100, 100, 200, 100, 100)
+    assert max(one.score_span for one in paddings(lengths, 4, 200)) > 200
+    assert {one.score_span for one in paddings(lengths, 4, 200, 200)} == {200.0, 100.0}
+
+
+def test_a_last_small_piece_does_not_count() -> None:
+    # pieces of 110 and 10: ten documents of 1 would be one score per token
+    assert set(paddings((100, *(1,) * 20), 1, 120, 110)) == {
+        Padding(11 * 100 / 110, 11 * 100**2 / 110)
+    }
+
+
 def test_documents_that_training_rejects_are_left_out() -> None:
     assert set(paddings((10, 10, 900), 1, 100)) == {Padding(1.0, 10.0)}
     assert paddings((900,), 1, 100) == (Padding(1.0, 0.0),)

@@ -104,6 +104,17 @@ def test_fewer_rows_than_micro_batches_leave_none_empty() -> None:
     assert (of.steps_per_epoch, len(micro)) == (1, 25)
 
 
+def test_pieces_hold_every_document_once_within_the_budget() -> None:
+    whole = plan(batch_size=100, gradient_accumulation_steps=2)
+    cut = plan(batch_size=100, gradient_accumulation_steps=2)
+    cut.piece_tokens = 60
+    pieces, lengths = cut.micro_batches(1, 0), cut.cache.lengths
+    documents = sorted(d for m in whole.micro_batches(1, 0) for d in m.tolist())
+    assert sorted(d for p in pieces for d in p.tolist()) == documents
+    assert len(pieces) > 2
+    assert all(lengths[p].sum() <= 60 or len(p) == 1 for p in pieces)
+
+
 def test_prefetching_gives_the_plan_in_order() -> None:
     of = plan()
     found = [[b.documents.tolist() for b in step] for step in prefetched(of, 1, 7, 0)]

@@ -16,6 +16,7 @@ from sftprep.model.attention import supports_packing, use_packed_attention
 from sftprep.progress import Progress
 from sftprep.stop import StopSignal
 from sftprep.store.run import RunFolder
+from sftprep.train.logs import read_steps
 from sftprep.train.loop import train
 from sftprep.train.selfcheck import (
     check_accumulation,
@@ -95,6 +96,7 @@ def test_such_a_model_is_trained_padded_and_says_so(
     base, run = random_base(tmp_path, kind)
     result = train(recipe_for(base, max_steps=2), run, Progress(), StopSignal())
     assert result.steps == 2
+    assert all(record.tokens_padding > 0 for record in read_steps(run.steps))
     spoken = capsys.readouterr().err
     assert "cannot be packed exactly: documents are padded" in spoken
     assert "self-check passed" in spoken

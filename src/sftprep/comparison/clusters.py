@@ -26,37 +26,42 @@ def with_clusters(
 
     Args:
         changes, weights: as in `graded_effect`; `clusters` names the group of each item.
-    Source: cluster-robust covariance with G - 1 degrees of freedom, as in statsmodels; for
-        evaluations: Miller 2024, arXiv 2411.00640, section 2.2.
+    Source: Liang and Zeger 1986, Biometrika 73:13-22, of a mean, times G / (G - 1), with G - 1
+        degrees of freedom; for evaluations: Miller 2024, arXiv 2411.00640, section 2.2.
     """
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    count = len(numbers)
+    weights = [1.0] * len(changes) if weights is None else weights
+    whole = math.fsum(weights)
+    mean = math.fsum(changes) / whole
+    residuals: dict[str, float] = {}
+    for name, change, weight in zip(clusters, changes, weights, strict=True):
+        residuals[name] = residuals.get(name, 0.0) + change - mean * weight
+    count = len(residuals)
     if not MINIMUM_CLUSTERS <= count < len(changes):
-        return effect  # before the import of statsmodels, which takes a second
-    import numpy as np
-    from scipy.stats import t as student
-    from statsmodels.regression.linear_model import WLS
-
-    groups = np.array([numbers[name] for name in clusters])
-    counts = np.ones(len(changes)) if weights is None else np.asarray(weights, dtype=np.float64)
-    rates = np.asarray(changes, dtype=np.float64) / counts
-    fitted = WLS(rates, np.ones_like(rates), weights=counts).fit(
-        cov_type="cluster", cov_kwds={"groups": groups}, use_t=True
-    )
-    error = float(fitted.bse[0])
+        return effect
+    squares = math.fsum(value * value for value in residuals.values())
+    error = math.sqrt(squares * count / (count - 1)) / whole
     if not (math.isfinite(error) and error > 0):
         return effect
-    low, high = (float(bound) for bound in fitted.conf_int(alpha=1 - confidence)[0])
-    lower = float(fitted.conf_int(alpha=2 * (1 - confidence))[0][0])
-    freedom = count - 1
-    first_step = student.ppf(1 - (1 - confidence) / max(family, 1), freedom)
-    detectable = float(first_step + student.ppf(POWER, freedom)) * error
+    from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats would take half a second
+
+    two_sided, one_sided, first_step, power = (
+        float(stdtrit(count - 1, level))
+        for level in (
+            0.5 + confidence / 2,
+            confidence,
+            1 - (1 - confidence) / max(family, 1),
+            POWER,
+        )
+    )
     return dataclasses.replace(
         effect,
-        interval=(min(low, effect.interval[0]), max(high, effect.interval[1])),
-        lower=min(lower, effect.lower),
-        p_worse=max(float(student.cdf(effect.change / error, freedom)), effect.p_worse),
-        detectable=max(detectable, effect.detectable or 0.0),
+        interval=(
+            min(mean - two_sided * error, effect.interval[0]),
+            max(mean + two_sided * error, effect.interval[1]),
+        ),
+        lower=min(mean - one_sided * error, effect.lower),
+        p_worse=max(float(stdtr(count - 1, effect.change / error)), effect.p_worse),
+        detectable=max((first_step + power) * error, effect.detectable or 0.0),
         method=f"{effect.method}; {count} clusters: cluster-robust t",
         clusters=count,
     )

@@ -5,15 +5,16 @@ that went from right to wrong, `better` the opposite. p-values are one-sided for
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
+from sftprep.comparison.resample import bootstrap_ratios, sign_flip_p
 from sftprep.errors import EvaluationError
 
 POWER = 0.8
-RESAMPLES = 9999
-RANDOM_SEED = 0  # permutations and bootstrap draws are the same in every run
+NORMAL = NormalDist()
 RULE_OF_THREE = 3.0  # 0 events in n: the 95% upper bound of the rate is 3 / n
 
 
@@ -43,13 +44,17 @@ def mcnemar_mid_p(worse: int, better: int) -> float:
     Returns 1.0 when no item flipped: there is no evidence of a loss.
     Source: Fagerland, Lydersen, Laake 2013, doi:10.1186/1471-2288-13-91.
     """
-    from scipy.special import bdtrc  # the binomial tail; scipy.stats would take half a second
-
     flips = worse + better
     if flips == 0:
         return 1.0
-    at_least = bdtrc(worse - 1, flips, 0.5) if worse else 1.0
-    return float((bdtrc(worse, flips, 0.5) + at_least) / 2)
+    observed = math.comb(flips, worse) / (1 << flips)
+    # the shorter tail is summed outward until its terms no longer count
+    tail, term, place = 0.0, observed, max(worse, better)
+    while place < flips and term > tail * 1e-17:
+        term *= (flips - place) / (place + 1)
+        tail += term
+        place += 1
+    return tail + observed / 2 if worse >= better else 1 - tail - observed / 2
 
 
 def tango_interval(better: int, worse: int, n: int, confidence: float) -> tuple[float, float]:
@@ -59,19 +64,24 @@ def tango_interval(better: int, worse: int, n: int, confidence: float) -> tuple[
     width at 0 flips, unlike the Wald interval.
     Source: Tango 1998, Statistics in Medicine 17:891-908, equation 12.
     """
-    from scipy.optimize import brentq
-    from scipy.special import ndtri
-
-    z = float(ndtri(0.5 + confidence / 2))
+    z = NORMAL.inv_cdf(0.5 + confidence / 2)
     change = (better - worse) / n
 
-    def excess(delta: float) -> float:
-        return _tango_score(delta, better, worse, n) ** 2 - z * z
+    def outside(delta: float) -> bool:
+        return _tango_score(delta, better, worse, n) ** 2 > z * z
 
-    edge = 1 - 1e-12
-    low = -1.0 if excess(-edge) < 0 else brentq(excess, -edge, change - 1e-12, xtol=1e-12)
-    high = 1.0 if excess(edge) < 0 else brentq(excess, change + 1e-12, edge, xtol=1e-12)
-    return (float(low), float(high))
+    return _boundary(outside, change, -1.0), _boundary(outside, change, 1.0)
+
+
+def _boundary(outside: Callable[[float], bool], inner: float, outer: float) -> float:
+    """Where `outside` begins between inner and outer, to 1e-13; outer when it nowhere does."""
+    edge = math.copysign(1 - 1e-12, outer)
+    if not outside(edge):
+        return outer
+    while abs(edge - inner) > 1e-13:
+        middle = (inner + edge) / 2
+        inner, edge = (inner, middle) if outside(middle) else (middle, edge)
+    return edge
 
 
 def _tango_score(delta: float, better: int, worse: int, n: int) -> float:
@@ -131,22 +141,11 @@ def graded_effect(
             the sum of changes over the sum of weights.
     """
     import numpy as np
-    from scipy.stats import permutation_test
 
     values = np.asarray(changes, dtype=np.float64)
     counts = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
     n, change = len(values), float(values.sum() / counts.sum())
     _, z_alpha, z_beta = _normal_quantiles(confidence, family)
-    p_worse = permutation_test(
-        (values,),
-        _mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=max(1, (1 << 21) // n),
-        alternative="less",
-        rng=np.random.default_rng(RANDOM_SEED),
-    ).pvalue
     residuals = (values - change * counts) / counts.mean()
     spread = float(residuals.std(ddof=1)) if n > 1 else 0.0
     interval, lower = _graded_bounds(values, counts, confidence)
@@ -154,19 +153,11 @@ def graded_effect(
         change=change,
         interval=interval,
         lower=lower,
-        p_worse=float(p_worse),
+        p_worse=sign_flip_p(values),
         detectable=(z_alpha + z_beta) * spread / math.sqrt(n) if spread > 0 else None,
         n=n,
         method="paired items: sign-flip permutation, bootstrap interval",
     )
-
-
-def _mean(values: Any, axis: int) -> Any:
-    return values.mean(axis=axis)
-
-
-def _ratio(values: Any, counts: Any, axis: int) -> Any:
-    return values.sum(axis=axis) / counts.sum(axis=axis)
 
 
 def _graded_bounds(
@@ -174,7 +165,6 @@ def _graded_bounds(
 ) -> tuple[tuple[float, float], float]:
     """Two-sided interval and one-sided lower bound, from the same bootstrap draws."""
     import numpy as np
-    from scipy.stats import bootstrap
 
     rates, one_sided = values / counts, 2 * confidence - 1
     if np.ptp(rates) == 0:
@@ -182,34 +172,18 @@ def _graded_bounds(
         bound = tango_interval(0, 0, len(values), one_sided)[0]
         return (float(rates[0]) + low, float(rates[0]) + high), float(rates[0]) + bound
 
-    def level(share: float, drawn: Any = None) -> Any:
-        return bootstrap(
-            (values, counts),
-            _ratio,
-            paired=True,
-            vectorized=True,
-            n_resamples=0 if drawn else RESAMPLES,
-            batch=max(1, (1 << 20) // len(values)),
-            confidence_level=share,
-            method="percentile",
-            rng=np.random.default_rng(RANDOM_SEED),
-            bootstrap_result=drawn,
-        )
-
-    drawn = level(confidence)
-    low, high = drawn.confidence_interval
-    return (float(low), float(high)), float(level(one_sided, drawn).confidence_interval.low)
+    tails = 50 * (1 - confidence), 50 * (1 + confidence), 100 * (1 - confidence)
+    low, high, lower = np.percentile(bootstrap_ratios(values, counts), tails)
+    return (float(low), float(high)), float(lower)
 
 
 def unpaired_effect(
     change: float, stderr: float, n: int, confidence: float, family: int = 1, note: str = ""
 ) -> Effect:
     """Normal test of a change whose standard error is known, without pairing."""
-    from scipy.special import ndtr, ndtri
-
     z_two, z_alpha, z_beta = _normal_quantiles(confidence, family)
-    z_one = float(ndtri(confidence))
-    p_worse = float(ndtr(change / stderr)) if stderr > 0 else (1.0 if change >= 0 else 0.0)
+    z_one = NORMAL.inv_cdf(confidence)
+    p_worse = _normal_tail(change / stderr) if stderr > 0 else (1.0 if change >= 0 else 0.0)
     return Effect(
         change=change,
         interval=(change - z_two * stderr, change + z_two * stderr),
@@ -231,49 +205,47 @@ def shares_effect(
 
     Args:
         before, after: shares in 0..1.
-    Source: Agresti and Caffo 2000, The American Statistician 54:280-288, as in statsmodels.
+    Source: Agresti and Caffo 2000, The American Statistician 54:280-288.
     """
-    import numpy as np
-    from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
-
-    counts = (after * n_after, n_after, before * n_before, n_before)
-    with np.errstate(divide="ignore", invalid="ignore"):  # it also reports ratios, unused here
-        tested = test_proportions_2indep(*counts, method="agresti-caffo", alternative="smaller")
-    _, z_alpha, z_beta = _normal_quantiles(confidence, family)
-
-    def interval(level: float) -> tuple[float, float]:
-        low, high = confint_proportions_2indep(*counts, method="agresti-caffo", alpha=1 - level)
-        return (max(-1.0, float(low)), min(1.0, float(high)))
-
+    shares = [
+        ((share * n + 1) / (n + 2), n + 2) for share, n in ((before, n_before), (after, n_after))
+    ]
+    centre = shares[1][0] - shares[0][0]
+    stderr = math.sqrt(sum(share * (1 - share) / n for share, n in shares))
+    z_two, z_alpha, z_beta = _normal_quantiles(confidence, family)
     return Effect(
         change=after - before,
-        interval=interval(confidence),
-        lower=interval(2 * confidence - 1)[0],
-        p_worse=float(tested.pvalue),
-        detectable=(z_alpha + z_beta) * math.sqrt(float(tested.variance)),
+        interval=(max(-1.0, centre - z_two * stderr), min(1.0, centre + z_two * stderr)),
+        lower=max(-1.0, centre - NORMAL.inv_cdf(confidence) * stderr),
+        p_worse=_normal_tail(centre / stderr),
+        detectable=(z_alpha + z_beta) * stderr,
         n=min(n_before, n_after),
         method="not paired: Agresti-Caffo",
     )
 
 
+def _normal_tail(z: float) -> float:
+    """Chance of a standard normal value below z, exact to the last digits far out too."""
+    return math.erfc(-z / math.sqrt(2)) / 2
+
+
 def _normal_quantiles(confidence: float, family: int) -> tuple[float, float, float]:
     """(two-sided z, one-sided z at the first Holm step, z of the power)."""
-    from scipy.special import ndtri
-
-    alpha = (1 - confidence) / max(family, 1)
-    return float(ndtri(0.5 + confidence / 2)), float(ndtri(1 - alpha)), float(ndtri(POWER))
+    levels = 0.5 + confidence / 2, 1 - (1 - confidence) / max(family, 1), POWER
+    two_sided, first_step, power = map(NORMAL.inv_cdf, levels)
+    return two_sided, first_step, power
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values that control the chance of any false alarm in the family.
 
-    Source: Holm 1979, Scandinavian Journal of Statistics 6:65-70, as in statsmodels.
+    Source: Holm 1979, Scandinavian Journal of Statistics 6:65-70.
     """
-    from statsmodels.stats.multitest import multipletests
-
-    if not p_values:
-        return []
-    return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for step, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, p_values[place] * (len(p_values) - step)))
+        adjusted[place] = largest
+    return adjusted
 
 
 def paired_effect(

@@ -274,17 +274,20 @@ def assemble(cache: TokenCache, documents: Ints) -> PackedBatch:
     return PackedBatch(ids, positions, lengths, targets - 1, ids[targets], documents)
 
 
-def document_batches(cache: TokenCache, documents: Ints, max_tokens: int) -> list[Ints]:
+def document_batches(lengths: Ints, documents: Ints, max_tokens: int) -> list[Ints]:
     """Each of the documents once, in batches of at most `max_tokens` tokens.
 
-    A longer document is a batch of its own. For validation: longest first, so that a batch holds
-    documents of similar length.
+    A longer document is a batch of its own. Longest first, so that a batch holds documents of
+    similar length.
+
+    Args:
+        lengths: tokens of every document; `documents` are places in it.
     """
     batches: list[list[int]] = []
     room = 0
-    order = np.argsort(-cache.lengths[documents], kind="stable")
+    order = np.argsort(-lengths[documents], kind="stable")
     for document in documents[order].tolist():
-        length = int(cache.lengths[document])
+        length = int(lengths[document])
         if length > room:
             batches.append([])
             room = max(max_tokens, length)

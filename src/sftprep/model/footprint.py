@@ -1,15 +1,18 @@
 """Memory of this process as the system sees it: what is resident now, and the peak since a mark."""
 
 import ctypes
+import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
 # Writing 5 sets the peak back to what is resident now (proc_pid_clear_refs(5)); needs no privilege.
 CLEAR = Path("/proc/self/clear_refs")
-M_MMAP_THRESHOLD = -3  # glibc malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc malloc.h
 OWN_PAGES_BYTES = 2 << 20  # one huge page
+KEPT_BYTES = 32 << 20  # the most that glibc takes for this threshold
+TRIM_BYTES, NEVER_TRIMMED_BYTES = 128 << 10, (1 << 31) - 1  # glibc's own rule, and its largest
 
 
 def resident_bytes() -> int | None:
@@ -41,15 +44,36 @@ def settle_allocator(environment: MutableMapping[str, str]) -> None:
 
     Call before torch is imported. The C library's heap cannot reuse most of the aligned blocks that
     a training step frees, so it grows (LoRA on a CPU: 840 MB resident where 384 MB were held, 553
-    MB with this, at the same speed; docs/benchmarks.md). Does nothing on other systems, or where
-    the environment already says how memory is allocated.
+    MB with this; docs/benchmarks.md). Does nothing on other systems, or where the environment
+    already says how memory is allocated.
     """
-    if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in environment:
+    if _settled_by_user(environment):
         return
     environment.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch at its first allocation
-    change = getattr(ctypes.CDLL(None), "mallopt", None)
+    _set(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)
+
+
+def keep_freed(keep: bool) -> None:
+    """Whether memory that is freed stays with this process for the next allocation.
+
+    For training steps that hold the same tensors again and again: making their pages anew each
+    time took a fifth of the processor time (docs/benchmarks.md). It costs holes in the heap, so not
+    where memory is short.
+    """
+    if _settled_by_user(os.environ):
+        return
+    _set(M_MMAP_THRESHOLD, KEPT_BYTES if keep else OWN_PAGES_BYTES)
+    _set(M_TRIM_THRESHOLD, NEVER_TRIMMED_BYTES if keep else TRIM_BYTES)
+
+
+def _settled_by_user(environment: Mapping[str, str]) -> bool:
+    return not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in environment
+
+
+def _set(parameter: int, value: int) -> None:
+    change = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc only
     if change is not None:
-        change(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)
+        change(parameter, value)
 
 
 def release() -> None:

@@ -20,7 +20,8 @@ class Job:
     (16 bits on CUDA). `score_span`: attention scores per token and head that are kept for the
     backward pass. `shards`: devices that share one copy of the states (FSDP2); 1: each device holds
     its own (DDP). `four_bit`: the frozen weights of the layers are in NF4. `moment_bytes`: of both
-    moments of a trained weight.
+    moments of a trained weight. `piece`: tokens that a micro-batch is cut into, each piece a pass
+    of its own; None: one pass.
     """
 
     shape: ModelShape
@@ -38,11 +39,18 @@ class Job:
     shards: int = 1
     four_bit: bool = False
     moment_bytes: int = MOMENTS
+    piece: int | None = None
 
     @property
     def tokens(self) -> int:
-        """Tokens of one micro-batch on one device."""
-        return self.rows * self.length
+        """Tokens of one pass on one device: of a micro-batch, or of a piece of it."""
+        whole = self.rows * self.length
+        return whole if self.piece is None else min(whole, max(self.piece, self.length))
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of one step."""
+        return self.accumulation * -(-self.rows * self.length // self.tokens)
 
     @property
     def trained(self) -> int:

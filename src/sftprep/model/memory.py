@@ -29,9 +29,10 @@ FOUR_BIT = 4.127 / 8
 # GiB after the imports) and the buffers of kernels and threads (0.15 GiB; docs/benchmarks.md).
 RUNTIME_BYTES = {"cuda": 1.5 * GIB, "rocm": 1.5 * GIB, "mps": 1.0 * GIB, "cpu": 0.55 * GIB}
 # What an allocator loses to holes: on a GPU a share of all that is held; on a CPU of what comes and
-# goes with a step, because blocks below OWN_PAGES_BYTES (footprint.py) leave holes in the heap.
+# goes with a step, because blocks without pages of their own (footprint.py) leave holes in the
+# heap. There are more where freed memory is kept for the next step, as it is without checkpointing.
 FRAGMENTATION = {"cuda": 0.05, "rocm": 0.05, "mps": 0.05}
-CPU_HOLES = 0.25
+CPU_HOLES, CPU_HOLES_CHECKPOINTING = 0.45, 0.25
 # DDP here adds gradients over ranks in flat buckets of this size (train/distributed.py).
 DDP_BUCKET_BYTES = 64 << 20
 # Part of a device that a plan may use; the rest is for peaks the formula does not see.
@@ -114,7 +115,7 @@ def _step_peak(job: Job, gradients: int, work: int) -> int:
         own_input = inputs_bytes(job) // job.shape.layers
         recomputed = inputs_bytes(job) - own_input + layer_bytes(job) + layer_work_bytes(job)
         begin = max(begin - layer_bytes(job), recomputed)
-    begin += casts + (gradients if job.accumulation > 1 else 0)
+    begin += casts + (gradients if job.passes > 1 else 0)
     embeddings = 0
     if job.method == "full" and job.shape.tied:
         copies = 2 if job.precision == "fp32" else 1
@@ -151,7 +152,8 @@ def memory_need(job: Job, hardware: Hardware) -> MemoryNeed:
         bucket = min(DDP_BUCKET_BYTES, states["gradients"])
         transfer = gathered_bytes(job) if job.shards > 1 else bucket
     if hardware.kind == "cpu":
-        lost = CPU_HOLES * (parts["activations"] + parts["logits"])
+        holes = CPU_HOLES_CHECKPOINTING if job.checkpointing else CPU_HOLES
+        lost = holes * (parts["activations"] + parts["logits"])
     else:
         lost = FRAGMENTATION[hardware.kind] * held
     return MemoryNeed(

@@ -12,6 +12,9 @@ from functools import lru_cache
 # scores are kept on a CPU.
 WASTE_PAIRS, WASTE_SHARE = 1 << 18, 0.15
 SHORT_TOKENS = 256
+# A CPU works a micro-batch off in pieces of at most so many tokens (or one longer document): what a
+# larger one holds leaves its caches (docs/benchmarks.md).
+CPU_PIECE_TOKENS = 2048
 # A sample that fills fewer micro-batches is repeated.
 MICRO_BATCHES = 4
 
@@ -25,30 +28,39 @@ class Padding:
 
 
 @lru_cache(maxsize=256)
-def paddings(lengths: tuple[int, ...], rows: int, length: int) -> tuple[Padding, ...]:
-    """Padding of each micro-batch that a sample makes.
+def paddings(
+    lengths: tuple[int, ...], rows: int, length: int, piece: int | None = None
+) -> tuple[Padding, ...]:
+    """Padding of each micro-batch, or of each piece at least half as large as the largest.
 
     Args:
         lengths: tokens per document of the sample; those above `length` are left out.
         rows: packed rows of `length` tokens per micro-batch.
+        piece: tokens that a micro-batch is cut into.
     """
     kept = [n for n in lengths if 0 < n <= length]
     if not kept:
         return (Padding(1.0, 0.0),)
-    return tuple(_padding(batch) for batch in _micro_batches(kept, rows, length))
+    batches = list(_micro_batches(kept, rows, length, piece))
+    least = max(map(sum, batches)) / 2
+    return tuple(_padding(batch) for batch in batches if sum(batch) >= least)
 
 
-def _micro_batches(lengths: Sequence[int], rows: int, length: int) -> Iterator[list[int]]:
-    """Documents of each micro-batch of an epoch over the sample."""
+def _micro_batches(
+    lengths: Sequence[int], rows: int, length: int, piece: int | None
+) -> Iterator[list[int]]:
+    """Documents of each micro-batch, or of its pieces, of an epoch over the sample."""
     import numpy as np
 
-    from sftprep.data.pack import pack
+    from sftprep.data.pack import document_batches, pack
 
     wanted = MICRO_BATCHES * rows * length
     documents = np.array(list(lengths) * (-(-wanted // sum(lengths))), np.int64)
     packed = pack(documents, length, seed=0, epoch=0)
     for first in range(0, len(packed) - rows + 1, rows):
-        yield [int(documents[d]) for row in packed[first : first + rows] for d in row]
+        batch = np.concatenate(packed[first : first + rows])
+        for part in document_batches(documents, batch, piece or wanted):
+            yield documents[part].tolist()
 
 
 def _padding(batch: Sequence[int]) -> Padding:

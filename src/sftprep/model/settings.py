@@ -11,7 +11,7 @@ from sftprep.model.hardware import GIB, Hardware, parse_hardware
 from sftprep.model.job import MOMENTS, MOMENTS_8BIT, Job, Precision
 from sftprep.model.licences import Use, judge
 from sftprep.model.memory import MemoryNeed, fits, memory_need
-from sftprep.model.padding import paddings
+from sftprep.model.padding import CPU_PIECE_TOKENS, paddings
 from sftprep.model.sample import TokenFit
 from sftprep.model.shape import ModelShape
 from sftprep.recipe.sections import TrainingSection
@@ -224,7 +224,7 @@ def _smaller_model(job: Job, hardware: Hardware, use: Use) -> list[Alternative]:
         for rows in (job.rows, 1):
             smaller = Job(
                 row.shape, row.parameters, "full", job.precision, rows,
-                min(job.length, row.context), True, shards=job.shards,
+                min(job.length, row.context), True, shards=job.shards, piece=job.piece,
             )  # fmt: skip
             need = memory_need(smaller, hardware)
             if fits(need, hardware):
@@ -254,6 +254,7 @@ def job_for(
         shards=shards_of(training.parallel, hardware.count),
         four_bit=training.lora_base_4bit,
         moment_bytes=MOMENTS_8BIT if training.optimizer == "adamw_8bit" else MOMENTS,
+        piece=CPU_PIECE_TOKENS if hardware.kind == "cpu" else None,
     )  # fmt: skip
     job = _padded(job, hardware, fit)
     checkpointing = choose_checkpointing(training, job, hardware)
@@ -271,6 +272,6 @@ def _padded(job: Job, hardware: Hardware, fit: TokenFit | None) -> Job:
         return replace(job, places=1.0)
     found = (
         replace(job, places=one.places, score_span=0.0 if gpu else one.score_span)
-        for one in paddings(fit.row_lengths, job.rows, job.length)
+        for one in paddings(fit.row_lengths, job.rows, job.length, job.piece)
     )
     return max(found, key=layer_bytes)

@@ -9,7 +9,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sftprep.data.pack import Ints, PackedBatch, TokenCache, assemble, pack
+from sftprep.data.pack import (
+    Ints,
+    PackedBatch,
+    TokenCache,
+    assemble,
+    document_batches,
+    pack,
+)
 from sftprep.recipe.sections import TrainingSection
 
 
@@ -20,7 +27,8 @@ class StepPlan:
     An epoch has a fixed number of steps (that of epoch 0), and its rows are spread evenly over
     them: no row is dropped and no step is a small remainder. `rows_per_step` is that of the recipe
     and the number of ranks (0 on entry), or that of a checkpoint written by another number of
-    ranks: then each rank takes as many micro-batches as it needs.
+    ranks: then each rank takes as many micro-batches as it needs. `piece_tokens`: a micro-batch is
+    cut into pieces of at most so many tokens (or one longer document), each a pass of its own.
     """
 
     cache: TokenCache
@@ -28,6 +36,7 @@ class StepPlan:
     world_size: int
     rows_per_step: int = 0
     steps_per_epoch: int = 0
+    piece_tokens: int | None = None
     _epoch: int = -1
     _rows: list[Ints] = field(default_factory=list)
 
@@ -66,14 +75,21 @@ class StepPlan:
         return self._rows
 
     def micro_batches(self, step: int, rank: int) -> list[Ints]:
-        """Document indices of each micro-batch of a step (1-based) on a rank; may be empty."""
+        """Document indices of each micro-batch or piece of a step (1-based) on a rank.
+
+        May be empty, with more ranks than rows.
+        """
         epoch, place = divmod(step - 1, self.steps_per_epoch)
         rows = self._rows_of(epoch)
         begin, end = (len(rows) * p // self.steps_per_epoch for p in (place, place + 1))
         mine = rows[begin:end][rank :: self.world_size]
         count = math.ceil(self.rows_per_step / (self.section.batch_size * self.world_size))
         cuts = [len(mine) * i // count for i in range(count + 1)]
-        return [np.concatenate(mine[a:b]) for a, b in pairwise(cuts) if b > a]
+        batches = [np.concatenate(mine[a:b]) for a, b in pairwise(cuts) if b > a]
+        if self.piece_tokens is None:
+            return batches
+        lengths = self.cache.lengths
+        return [p for whole in batches for p in document_batches(lengths, whole, self.piece_tokens)]
 
 
 def prefetched(plan: StepPlan, first: int, last: int, rank: int) -> Iterator[list[PackedBatch]]:

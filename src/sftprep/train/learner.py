@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from sftprep.errors import ModelError, TrainingError
 from sftprep.model.attention import packed_attention_stays_eager, use_packed_attention
+from sftprep.model.footprint import keep_freed
 from sftprep.model.load import fit_vocabulary, load_model
 from sftprep.model.loss import DeviceBatch, token_nll
 from sftprep.progress import Progress
@@ -114,6 +115,8 @@ def build_learner(recipe: Recipe, core: PreTrainedModel, world: World) -> Learne
     decisions = {"precision": precision.reason}
     on, why = wants_checkpointing(section, core, world.device, precision.dtype)
     decisions["gradient checkpointing"] = f"{'on' if on else 'off'}: {why}"
+    if world.device == "cpu":
+        keep_freed(not on)  # checkpointing says that memory is short
     if on:
         # renamed in transformers 5.20; the old name goes in version 6
         enable = getattr(core, "activation_checkpointing_enable", None)

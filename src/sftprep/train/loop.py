@@ -9,6 +9,7 @@ import torch
 
 from sftprep.data.pack import PackedBatch
 from sftprep.errors import Interrupted, TrainingError
+from sftprep.model.footprint import keep_freed, release
 from sftprep.model.loss import TokenLoss
 from sftprep.progress import Progress, Task
 from sftprep.recipe.sections import Recipe
@@ -66,6 +67,8 @@ def train(recipe: Recipe, run: RunFolder, progress: Progress, stop: StopSignal) 
         finally:
             if session.logs is not None:
                 session.logs.close()
+            keep_freed(False)
+            release()
 
 
 def _not_finite_message(error: NotFiniteError, session: Session) -> str:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 
 from sftprep.model.calibrate import Measured
-from sftprep.model.footprint import peak_bytes, release, reset_peak, resident_bytes
+from sftprep.model.footprint import keep_freed, peak_bytes, release, reset_peak, resident_bytes
 from sftprep.progress import Progress
 from sftprep.recipe.sections import Recipe
 from sftprep.stop import StopSignal
@@ -48,6 +48,7 @@ def probe(
     finally:
         shutil.rmtree(folder.root, ignore_errors=True)
         gc.collect()
+        keep_freed(False)
         release()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

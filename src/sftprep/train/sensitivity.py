@@ -63,5 +63,5 @@ def _cache(rows: list[tuple[Ints, Ints]]) -> TokenCache:
 
 
 def _batches(cache: TokenCache, max_tokens: int) -> Iterator[PackedBatch]:
-    for documents in document_batches(cache, np.arange(len(cache)), max_tokens):
+    for documents in document_batches(cache.lengths, np.arange(len(cache)), max_tokens):
         yield assemble(cache, documents)

@@ -25,6 +25,7 @@ from sftprep.data.tokenizer import load_tokenizer
 from sftprep.model.hardware import detect_hardware
 from sftprep.model.load import load_model, pick_device
 from sftprep.model.loss import DeviceBatch, core_model
+from sftprep.model.padding import CPU_PIECE_TOKENS
 from sftprep.progress import Progress
 from sftprep.recipe.sections import Recipe, TrainingSection
 from sftprep.records import StepRecord
@@ -140,7 +141,13 @@ def open_session(recipe: Recipe, run: RunFolder, progress: Progress, stop: StopS
     _tell(learner.decisions, progress)
     optimizer = build_optimizer(model, section)
     state = _restore(saved, model, optimizer, world)
-    plan = StepPlan(train_rows, section, world.size, state.rows_per_step)
+    plan = StepPlan(
+        train_rows,
+        section,
+        world.size,
+        state.rows_per_step,
+        piece_tokens=CPU_PIECE_TOKENS if world.device == "cpu" else None,
+    )
     state.rows_per_step = plan.rows_per_step
     if world.writes and saved is not None:
         finish_save(run.train_checkpoints, saved, section.keep_checkpoints, progress)
@@ -281,7 +288,9 @@ def _validation_batches(recipe: Recipe, held_out: TokenCache, world: World) -> l
     order = np.random.default_rng(VALIDATION_SEED).permutation(len(held_out))
     chosen = np.sort(order[: recipe.validation.max_rows])
     tokens = recipe.training.batch_size * recipe.training.max_length
-    batches = document_batches(held_out, chosen, tokens)
+    if world.device == "cpu":
+        tokens = min(tokens, CPU_PIECE_TOKENS)
+    batches = document_batches(held_out.lengths, chosen, tokens)
     return [assemble(held_out, documents) for documents in batches[world.rank :: world.size]]
 
 

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from sftprep.data.pack import PackedBatch
 from sftprep.errors import TrainingError
-from sftprep.model.loss import TokenLoss, to_device
+from sftprep.model.attention import uses_packed_attention
+from sftprep.model.loss import TokenLoss, core_model, to_device
+from sftprep.model.padding import groups_of
 from sftprep.records import StepRecord
 from sftprep.store.run import monotonic
 from sftprep.train.distributed import reshard
@@ -61,7 +63,8 @@ def run_step(session: Session, batches: Sequence[PackedBatch]) -> StepRecord:
     step = session.state.step + 1
     supervised = sum(b.supervised for b in batches)
     real = sum(b.tokens for b in batches)
-    tokens, real_tokens = session.world.sum(supervised, real)
+    padding = 0 if uses_packed_attention(core_model(session.model)) else _padding(batches)
+    tokens, real_tokens, padding_tokens = session.world.sum(supervised, real, padding)
     found = _gradients(session, batches, tokens)
     rate = rate_at(session.section, step, session.plan.total_steps) * session.state.rate_scale
     if found.finite:
@@ -74,7 +77,7 @@ def run_step(session: Session, batches: Sequence[PackedBatch]) -> StepRecord:
         loss_sum_nats=found.loss_sum,
         tokens_supervised=int(tokens),
         tokens_real=int(real_tokens),
-        tokens_padding=0,
+        tokens_padding=int(padding_tokens),
         learning_rate=rate,
         grad_norm=found.norm,
         seconds=monotonic() - begin,
@@ -83,6 +86,12 @@ def run_step(session: Session, batches: Sequence[PackedBatch]) -> StepRecord:
     if not found.finite:
         raise NotFiniteError(record, _rows(session, batches, found.sums))
     return record
+
+
+def _padding(batches: Sequence[PackedBatch]) -> int:
+    """Places that padding adds for a model which takes padded rows (model/loss.py)."""
+    places = sum(n * longest for b in batches for n, longest in groups_of(b.lengths.tolist()))
+    return places - sum(b.tokens for b in batches)
 
 
 def _gradients(session: Session, batches: Sequence[PackedBatch], tokens: float) -> _Gradients:
