@@ -14,8 +14,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ def seal(folder: Path, known: Mapping[str, Entry] | None = None) -> dict[str, En
     Hashing reads the page cache in other threads while the device writes.
 
     Args:
-        known: entries of files that are hard links to files sealed before.
+        known: entries of files that are sealed already, or hard links to such files.
     """
     known = known or {}
     files = {n: p for n, p in _files_below(folder).items() if n not in known}
@@ -189,6 +189,28 @@ def seal(folder: Path, known: Mapping[str, Entry] | None = None) -> dict[str, En
             for (name, path), digest in zip(files.items(), digests, strict=True)
         }
     return dict(sorted({**known, **sealed}.items()))
+
+
+@contextmanager
+def sealing(folder: Path) -> Iterator[Callable[[str], Future[Entry]]]:
+    """Seal large files of a folder one by one: hashed beside the writing of the next ones.
+
+    Yields:
+        A function that syncs a finished file, by its name in the folder, and begins to hash it. Its
+        result is the file's entry, for `known` of `commit_folder`.
+    """
+
+    def entry(path: Path) -> Entry:
+        return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
+
+        def finished(name: str) -> Future[Entry]:
+            begun = pool.submit(entry, folder / name)
+            sync_file(folder / name)
+            return begun
+
+        yield finished
 
 
 def write_manifest(folder: Path, known: Mapping[str, Entry] | None = None) -> None:
@@ -267,7 +289,7 @@ def commit_folder(
         final: the name to appear.
         replace: exchange it with an existing `final`, which is deleted afterwards: at every moment
             one of the two has the name.
-        known: manifest entries of files that will be hard links to sealed files.
+        known: manifest entries of files that will be sealed already, or links to such files.
     Raises:
         StoreError: `final` exists and `replace` is false; or the file system refuses.
     """

@@ -8,7 +8,7 @@ them, so a kill between the two is repaired by repeating the step.
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sftprep.store.durable import (
     read_json,
     remove_folder,
     seal,
+    sealing,
     sweep_temporary,
     verify_folder,
     write_json,
@@ -172,7 +173,7 @@ def save_model_copy(root: Path, name: str, model: SealedModel, note: Mapping[str
 
 def save_step(
     root: Path,
-    model: SealedModel,
+    model: Callable[[], SealedModel],
     state: TrainState,
     tensors: Tensors,
     *,
@@ -183,17 +184,22 @@ def save_step(
     """Commit `step-N`, then `latest`, then delete the oldest steps beyond `keep`.
 
     Args:
-        model: the model of this very step.
+        model: gives the model of this very step; it is written while the optimizer's file, the
+            largest one, is being hashed.
     Raises:
         DiskFullError, StoreError: the older checkpoints are untouched.
     """
     final = root / f"step-{state.step}"
     known: dict[str, Entry] = {}
-    with commit_folder(final, replace=True, known=known) as temporary:
-        known.update(link_model(model, temporary / "model"))
-        save_file(
-            tensors.optimizer or {"empty": torch.zeros(0)}, temporary / "optimizer.safetensors"
-        )
+    with (
+        commit_folder(final, replace=True, known=known) as temporary,
+        sealing(temporary) as finished,
+    ):
+        optimizer = tensors.optimizer or {"empty": torch.zeros(0)}
+        save_file(optimizer, temporary / "optimizer.safetensors")
+        sealed = finished("optimizer.safetensors")
+        written = model()
+        known.update(link_model(written, temporary / "model"))
         save_file(
             {
                 f"{rank}/{name}": tensor.contiguous()
@@ -214,7 +220,8 @@ def save_step(
                 "random": [states.json() for states in tensors.random],
             },
         )
-    save_model_copy(root, LATEST, model, {"step": state.step})
+        known["optimizer.safetensors"] = sealed.result()
+    save_model_copy(root, LATEST, written, {"step": state.step})
     _delete_oldest(root, keep)
     return final
 

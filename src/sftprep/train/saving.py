@@ -166,7 +166,7 @@ class Saver:
         session = self.session
         save_step(
             session.run.train_checkpoints,
-            model.sealed(),
+            model.sealed,
             state,
             tensors,
             identity=session.identity,
