@@ -10,6 +10,7 @@ import torch
 from sftprep.errors import EvaluationError, Interrupted
 from sftprep.evaluate.engine import Engine, GenerateRequest, Generation
 from sftprep.evaluate.scoring import takes_trees
+from sftprep.evaluate.slots import SlotCache
 from sftprep.progress import Progress
 from sftprep.stop import StopSignal
 
@@ -206,3 +207,15 @@ def test_draws_follow_the_models_shares(make_engine: Make) -> None:
     logits = torch.tensor([0.0, float(np.log(3.0))])
     share = sum(draw(logits, row) for _ in range(4000)) / 4000
     assert share == pytest.approx(0.75, abs=0.03)
+
+
+def test_room_is_made_only_for_the_rows_that_are_left() -> None:
+    cache = SlotCache(8)
+    states = [(torch.rand(8, 2, 5, 4), torch.rand(8, 2, 5, 4)) for _ in range(3)]
+    cache.fill(0, 8, states, 0)
+    cache.keep(2)
+    cache.begin_step(torch.tensor([5, 5]), cache.capacity + 1)
+    for layer, (keys, values) in enumerate(states):
+        assert cache.keys_SHCD[layer].shape[0] == cache.values_SHCD[layer].shape[0] == 2
+        torch.testing.assert_close(cache.keys_SHCD[layer][:, :, :5], keys[:2])
+        torch.testing.assert_close(cache.values_SHCD[layer][:, :, :5], values[:2])

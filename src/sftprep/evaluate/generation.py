@@ -191,6 +191,8 @@ class Batch:
         """One token for every row."""
         last = [one.tokens[-1] for one in self.active]
         lengths = [one.length - 1 for one in self.active]
+        if not self.queue:
+            self.cache.keep(len(self.active))
         device = self.engine.model.device
         positions_R1 = torch.tensor(lengths, device=device)[:, None]
         self.cache.begin_step(positions_R1[:, 0], max(lengths) + 1)

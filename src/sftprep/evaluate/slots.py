@@ -61,6 +61,10 @@ class SlotCache(DynamicCache):  # type: ignore[misc]
         """Length and offset of the keys."""
         return self.visible, 0
 
+    def keep(self, slots: int) -> None:
+        """No more rows than these will come: the next time room is made, it is made for them."""
+        self.slots = slots
+
     def reserve(self, tokens: int) -> None:
         """Make room for rows of `tokens` tokens."""
         if tokens <= self.capacity or not self.keys_SHCD:
@@ -69,7 +73,7 @@ class SlotCache(DynamicCache):  # type: ignore[misc]
         for stored in (self.keys_SHCD, self.values_SHCD):
             for index, old in enumerate(stored):
                 new = old.new_zeros(self.slots, old.shape[1], grown, old.shape[3])
-                new[:, :, : self.capacity] = old
+                new[:, :, : self.capacity] = old[: self.slots]
                 stored[index] = new
         self.capacity = grown
 
