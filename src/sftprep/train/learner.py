@@ -36,13 +36,17 @@ class TokenNll(nn.Module):
 
 @dataclass(frozen=True)
 class Learner:
-    """`nll` gives the loss of a batch under `model`; `decisions`: what was chosen, and why."""
+    """`nll` gives the loss of a batch under `model`; `decisions`: what was chosen, and why.
+
+    `frugal`: memory is short, so what a step frees is given back to the system.
+    """
 
     model: Any
     nll: Callable[[DeviceBatch], Tensor]
     precision: Precision
     world: World
     decisions: dict[str, str]
+    frugal: bool
 
 
 def load_core(
@@ -116,7 +120,7 @@ def build_learner(recipe: Recipe, core: PreTrainedModel, world: World) -> Learne
     on, why = wants_checkpointing(section, core, world.device, precision.dtype)
     decisions["gradient checkpointing"] = f"{'on' if on else 'off'}: {why}"
     if world.device == "cpu":
-        keep_freed(not on)  # checkpointing says that memory is short
+        keep_freed(not on)
     if on:
         # renamed in transformers 5.20; the old name goes in version 6
         enable = getattr(core, "activation_checkpointing_enable", None)
@@ -139,7 +143,7 @@ def build_learner(recipe: Recipe, core: PreTrainedModel, world: World) -> Learne
         if kind != "ddp":
             world = shard(nll, transformer_layers(core), world, hybrid=kind == "hsdp")
     model.train()
-    return Learner(model, nll, precision, world, decisions)
+    return Learner(model, nll, precision, world, decisions, frugal=on and world.device == "cpu")
 
 
 def transformer_layers(core: PreTrainedModel) -> list[nn.Module]:

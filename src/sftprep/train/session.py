@@ -73,7 +73,8 @@ class Session:
     """One training process.
 
     `nll`: loss of a batch under `model`; `records`: all steps so far; `raised`: flag id -> its last
-    step; `swapped`: held-out answers under other instructions; `decisions`: what was chosen, why.
+    step; `swapped`: held-out answers under other instructions; `decisions`: what was chosen, why;
+    `frugal`: what a step frees is given back to the system.
     """
 
     recipe: Recipe
@@ -98,6 +99,7 @@ class Session:
     identity: Mapping[str, Any]
     environment: Mapping[str, Any]
     decisions: Mapping[str, str]
+    frugal: bool
 
     @property
     def section(self) -> TrainingSection:
@@ -177,6 +179,7 @@ def open_session(recipe: Recipe, run: RunFolder, progress: Progress, stop: StopS
         identity=identity,
         environment=environment(world),
         decisions=learner.decisions,
+        frugal=learner.frugal,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from sftprep.data.pack import PackedBatch
 from sftprep.errors import TrainingError
 from sftprep.model.attention import uses_packed_attention
+from sftprep.model.footprint import release
 from sftprep.model.loss import TokenLoss, core_model, to_device
 from sftprep.model.padding import groups_of
 from sftprep.records import StepRecord
@@ -72,6 +73,8 @@ def run_step(session: Session, batches: Sequence[PackedBatch]) -> StepRecord:
             group["lr"] = rate
         session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
+    if session.frugal:
+        release()  # or holes in the heap add up from step to step
     record = StepRecord(
         step=step,
         loss_sum_nats=found.loss_sum,
