@@ -10,7 +10,7 @@ STATUS = Path("/proc/self/status")
 # Writing 5 sets the peak back to what is resident now (proc_pid_clear_refs(5)); needs no privilege.
 CLEAR = Path("/proc/self/clear_refs")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc malloc.h
-OWN_PAGES_BYTES = 2 << 20  # one huge page
+OWN_PAGES_BYTES = 1 << 20
 KEPT_BYTES = 32 << 20  # the most that glibc takes for this threshold
 TRIM_BYTES, NEVER_TRIMMED_BYTES = 128 << 10, (1 << 31) - 1  # glibc's own rule, and its largest
 

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -192,12 +192,12 @@ def seal(folder: Path, known: Mapping[str, Entry] | None = None) -> dict[str, En
 
 
 @contextmanager
-def sealing(folder: Path) -> Iterator[Callable[[str], Future[Entry]]]:
-    """Seal large files of a folder one by one: hashed beside the writing of the next ones.
+def sealing(folder: Path) -> Iterator[Callable[[str], Callable[[], Entry]]]:
+    """Seal large files of a folder one by one, beside the writing of the next ones.
 
     Yields:
-        A function that syncs a finished file, by its name in the folder, and begins to hash it. Its
-        result is the file's entry, for `known` of `commit_folder`.
+        A function that begins to sync and hash a finished file, by its name in the folder. What it
+        returns waits for both and gives the file's entry, for `known` of `commit_folder`.
     """
 
     def entry(path: Path) -> Entry:
@@ -205,10 +205,15 @@ def sealing(folder: Path) -> Iterator[Callable[[str], Future[Entry]]]:
 
     with ThreadPoolExecutor(HASH_THREADS) as pool:
 
-        def finished(name: str) -> Future[Entry]:
-            begun = pool.submit(entry, folder / name)
-            sync_file(folder / name)
-            return begun
+        def finished(name: str) -> Callable[[], Entry]:
+            synced = pool.submit(sync_file, folder / name)
+            sealed = pool.submit(entry, folder / name)
+
+            def wait() -> Entry:
+                synced.result()
+                return sealed.result()
+
+            return wait
 
         yield finished
 

@@ -220,7 +220,7 @@ def save_step(
                 "random": [states.json() for states in tensors.random],
             },
         )
-        known["optimizer.safetensors"] = sealed.result()
+        known["optimizer.safetensors"] = sealed()
     save_model_copy(root, LATEST, written, {"step": state.step})
     _delete_oldest(root, keep)
     return final
