@@ -16,12 +16,14 @@ from tests.faults.powercut import Operation, Tree, build, recording, states_afte
 from sftprep.errors import CorruptError, StoreError
 from sftprep.store import durable
 from sftprep.store.durable import (
+    Entry,
     append_line,
     commit_folder,
     make_folder,
     read_json,
     read_jsonl,
     remove_folder,
+    sealing,
     sweep_temporary,
     verify_folder,
     write_json,
@@ -35,6 +37,16 @@ def commit(folder: Path, content: str, *, replace: bool = False) -> None:
     """A small checkpoint: two files, one of them in a folder."""
     with commit_folder(folder, replace=replace) as building:
         (building / "weights").write_text(content * 8, encoding="utf-8")
+        (building / "model").mkdir()
+        (building / "model" / "config").write_text(content, encoding="utf-8")
+
+
+def commit_sealing(folder: Path, content: str) -> None:
+    """The same checkpoint, its first file sealed while the second is still to be written."""
+    known: dict[str, Entry] = {}
+    with commit_folder(folder, known=known) as building, sealing(building) as finished:
+        (building / "weights").write_text(content * 8, encoding="utf-8")
+        known["weights"] = finished("weights")()
         (building / "model").mkdir()
         (building / "model" / "config").write_text(content, encoding="utf-8")
 
@@ -113,6 +125,13 @@ SCENARIOS = {
     "a second checkpoint": Scenario(
         lambda r: commit(r / "step-1", "1"),
         lambda r: commit(r / "step-2", "2"),
+        newest,
+        frozenset("12"),
+        frozenset("2"),
+    ),
+    "a second checkpoint, sealed while it is written": Scenario(
+        lambda r: commit(r / "step-1", "1"),
+        lambda r: commit_sealing(r / "step-2", "2"),
         newest,
         frozenset("12"),
         frozenset("2"),
@@ -219,6 +238,7 @@ def _sync_sites() -> dict[tuple[str, str], list[str]]:
         ("write_bytes", "sync"): ["a JSON file is replaced"],
         ("write_bytes", "sync_folder"): ["a JSON file is replaced"],
         ("seal", "sync"): ["a second checkpoint", "best is replaced"],
+        ("synced", "sync"): ["a second checkpoint, sealed while it is written"],
         ("write_manifest", "sync_folder"): ["a second checkpoint", "best is replaced"],
         ("commit_folder", "sync_folder"): ["a second checkpoint", "best is replaced"],
         ("make_folder", "sync_folder"): ["a checkpoint in a new folder"],

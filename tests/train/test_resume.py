@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tests.train.runs import prepared, recipe_for, run_training
 
 from sftprep.errors import Interrupted, TrainingError
@@ -151,6 +153,24 @@ def test_stopped_at_any_place_it_ends_bit_equal(
     assert outcome(run)["steps"] == outcome(straight)["steps"]
     last = "train/checkpoints/step-12/optimizer.safetensors"
     assert outcome(run)["files"][last] == outcome(straight)["files"][last]
+
+
+def test_an_optimizer_in_several_files_is_that_of_one_file(
+    undisturbed: tuple[Path, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, straight = undisturbed
+    run = copy_of(straight, tmp_path / "shards")
+    monkeypatch.setattr("sftprep.train.checkpoint.SHARD_BYTES", 50_000)
+    with pytest.raises(Interrupted):
+        run_training(recipe_for(base), run, StopAt(17))
+    run_training(recipe_for(base), run)
+    assert outcome(run)["steps"] == outcome(straight)["steps"]
+    files = sorted((run.train_checkpoints / "step-12").glob("optimizer*.safetensors"))
+    assert len(files) > 2
+    merged = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    whole = load_file(straight.train_checkpoints / "step-12" / "optimizer.safetensors")
+    assert merged.keys() == whole.keys()
+    assert all(torch.equal(merged[name], whole[name]) for name in whole)
 
 
 def test_finished_run_called_again_changes_nothing(

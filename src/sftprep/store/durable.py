@@ -200,18 +200,21 @@ def sealing(folder: Path) -> Iterator[Callable[[str], Callable[[], Entry]]]:
         returns waits for both and gives the file's entry, for `known` of `commit_folder`.
     """
 
+    def synced(path: Path) -> None:
+        sync_file(path)
+
     def entry(path: Path) -> Entry:
         return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
     with ThreadPoolExecutor(HASH_THREADS) as pool:
 
         def finished(name: str) -> Callable[[], Entry]:
-            synced = pool.submit(sync_file, folder / name)
-            sealed = pool.submit(entry, folder / name)
+            on_disk = pool.submit(synced, folder / name)
+            hashed = pool.submit(entry, folder / name)
 
             def wait() -> Entry:
-                synced.result()
-                return sealed.result()
+                on_disk.result()
+                return hashed.result()
 
             return wait
 

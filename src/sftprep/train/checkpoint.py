@@ -21,6 +21,7 @@ from torch import Tensor
 from sftprep.errors import CorruptError, TrainingError
 from sftprep.progress import Progress
 from sftprep.store.durable import (
+    HASH_THREADS,
     Entry,
     commit_folder,
     read_json,
@@ -35,6 +36,7 @@ from sftprep.store.versions import newest_sound, numbered_folders, set_aside
 from sftprep.train.state import RandomStates, TrainState
 
 CHECKPOINT_VERSION = 2
+SHARD_BYTES = 64 << 20
 STEP = re.compile(r"step-(\d+)")
 BEST_VALIDATION, BEST_TRAIN, LATEST = "best_validation", "best_train", "latest"
 
@@ -75,7 +77,7 @@ class Saved:
             weights = self.folder / "weights.safetensors"
             values = read_json(self.folder / "state.json")["random"]
             return Tensors(
-                load_file(self.folder / "optimizer.safetensors"),
+                _merged(self.folder),
                 tuple(
                     RandomStates.rebuild(_of_rank(random_tensors, rank), value)
                     for rank, value in enumerate(values)
@@ -84,6 +86,29 @@ class Saved:
             )
         except (SafetensorError, KeyError, OSError) as error:
             raise CorruptError(f"{self.folder}: cannot be read ({error}).") from error
+
+
+def _merged(folder: Path) -> dict[str, Tensor]:
+    merged = load_file(folder / "optimizer.safetensors")
+    for path in folder.glob("optimizer-*.safetensors"):
+        merged |= load_file(path)
+    return merged
+
+
+def _shards(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The optimizer's tensors by file name: files of equal size, each hashed by a thread."""
+    total = sum(t.nbytes for t in tensors.values())
+    count = min(HASH_THREADS, max(1, total // SHARD_BYTES))
+    shards: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    before = 0
+    for name, tensor in tensors.items():
+        shards[min(count - 1, before * count // max(1, total))][name] = tensor
+        before += tensor.nbytes
+    filled = [shard for shard in shards if shard] or [{"empty": torch.zeros(0)}]
+    return {
+        "optimizer.safetensors" if number == 0 else f"optimizer-{number}.safetensors": shard
+        for number, shard in enumerate(filled)
+    }
 
 
 def _of_rank(table: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
@@ -184,8 +209,8 @@ def save_step(
     """Commit `step-N`, then `latest`, then delete the oldest steps beyond `keep`.
 
     Args:
-        model: gives the model of this very step; it is written while the optimizer's file, the
-            largest one, is being hashed.
+        model: gives the model of this very step; it is written while the optimizer's files, the
+            largest ones, are being hashed.
     Raises:
         DiskFullError, StoreError: the older checkpoints are untouched.
     """
@@ -195,9 +220,10 @@ def save_step(
         commit_folder(final, replace=True, known=known) as temporary,
         sealing(temporary) as finished,
     ):
-        optimizer = tensors.optimizer or {"empty": torch.zeros(0)}
-        save_file(optimizer, temporary / "optimizer.safetensors")
-        sealed = finished("optimizer.safetensors")
+        sealed = {}
+        for name, shard in _shards(tensors.optimizer).items():
+            save_file(shard, temporary / name)
+            sealed[name] = finished(name)
         written = model()
         known.update(link_model(written, temporary / "model"))
         save_file(
@@ -220,7 +246,7 @@ def save_step(
                 "random": [states.json() for states in tensors.random],
             },
         )
-        known["optimizer.safetensors"] = sealed()
+        known.update({name: wait() for name, wait in sealed.items()})
     save_model_copy(root, LATEST, written, {"step": state.step})
     _delete_oldest(root, keep)
     return final
