@@ -101,7 +101,7 @@ def outcome(run: Path) -> dict[str, Any]:
             found[name] = "there"
         elif name.endswith(".json"):
             found[name] = without_clocks(parse_json(path.read_bytes()))
-        elif name.endswith(".jsonl"):
+        elif name.endswith(".jsonl") and ".partial." not in name:
             lines = path.read_bytes().split(b"\n")
             found[name] = [without_clocks(parse_json(line)) for line in lines if line]
         else:

@@ -25,7 +25,7 @@ from sftprep.evaluate.benchmarks import benchmark, flat_percentages
 from sftprep.evaluate.benchmarks import run as stage
 from sftprep.evaluate.benchmarks.at_work import ModelAtWork
 from sftprep.evaluate.benchmarks.data import choose_sampling, plan_task
-from sftprep.evaluate.benchmarks.journal import Answers, Journal
+from sftprep.evaluate.benchmarks.journal import Answers, Journal, Lines
 from sftprep.evaluate.benchmarks.table import find
 from sftprep.evaluate.engine import Generation
 from sftprep.evaluate.sandbox import UNSAFE, probe
@@ -167,6 +167,24 @@ def test_a_stopped_benchmark_continues_behind_its_last_finished_items(
     shutil.rmtree(run.benchmarks)
     fresh = benchmark(wanted, run, QUIET, StopSignal())
     assert resumed["starter_endings"].metrics == fresh["starter_endings"].metrics
+
+
+def test_what_a_kill_right_after_the_result_left_is_cleared_away(
+    run: RunFolder, recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(lines: Lines) -> None:
+        raise KeyboardInterrupt
+
+    wanted = recipe("starter_endings", base_model=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Lines, "remove", killed)
+        benchmark(wanted, run, QUIET, StopSignal())
+    left = run.benchmarks / "starter_endings.items.partial.jsonl"
+    written = (run.benchmarks / "starter_endings.json").read_bytes()
+    assert left.exists()
+    benchmark(wanted, run, QUIET, StopSignal())
+    assert not left.exists()
+    assert (run.benchmarks / "starter_endings.json").read_bytes() == written
 
 
 class KillAfterAnswers(StopSignal):

@@ -134,15 +134,22 @@ def score_plan(
     settings = describe(plan, model, tier if runs_code else None)
     path = model.folder / f"{plan.name}.json"
     items_path = model.folder / f"{plan.name}.items.jsonl.gz"
+    journal = Journal(model.folder / f"{plan.name}.items.partial.jsonl", settings["key"])
+    partial = model.folder / f"{plan.name}.answers.partial.jsonl"
+    answers = Answers(partial, settings["answers_key"])
+
+    def forget(note: str | None) -> None:
+        journal.remove()
+        if note != NO_SANDBOX:
+            answers.remove()
+
     finished = read_result(path, settings["key"])
     if finished is not None and items_path.is_file():
+        forget(finished.note)  # a kill right after the result was written left them
         return finished
     started = monotonic()
     records: list[ItemRecord] = []
     note: str | None = NO_SANDBOX
-    journal = Journal(model.folder / f"{plan.name}.items.partial.jsonl", settings["key"])
-    partial = model.folder / f"{plan.name}.answers.partial.jsonl"
-    answers = Answers(partial, settings["answers_key"])
     if runs_code and tier is None:
         progress.line(f"{plan.name}: {NO_SANDBOX}")
         write_answers(model, plan, range(len(plan.items)), answers, progress, stop)
@@ -153,9 +160,7 @@ def score_plan(
     result = replace(result, seconds=monotonic() - started)
     write_items(items_path, records)
     write_result(path, result)
-    journal.remove()
-    if note != NO_SANDBOX:
-        answers.remove()
+    forget(note)
     return result
 
 
