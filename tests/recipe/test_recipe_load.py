@@ -94,6 +94,16 @@ def test_an_unknown_key_names_its_line_and_the_nearest_known_name(file: Path) ->
     assert error_of(file, text) == expected
 
 
+@pytest.mark.parametrize("key", ["my-key", "a[b", "-", "["])
+def test_an_unknown_key_may_look_like_anything(file: Path, key: str) -> None:
+    assert f": {key}: unknown key." in error_of(file, SMALLEST + f'"{key}": 1\n')
+
+
+def test_a_hyphen_for_an_underscore_is_named(file: Path) -> None:
+    message = error_of(file, SMALLEST + "training:\n  learning-rate: 1e-5\n")
+    assert "training.learning-rate: unknown key. Did you mean 'learning_rate'?" in message
+
+
 def test_an_unknown_section_names_the_nearest(file: Path) -> None:
     message = error_of(file, SMALLEST + "trainning: {}\n")
     assert message == f"{file}:5: trainning: unknown key. Did you mean 'training'?"

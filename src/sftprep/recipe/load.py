@@ -291,7 +291,7 @@ def _explain(
 ) -> str:
     messages = []
     for problem in error.errors(include_url=False)[:10]:
-        location = tuple(p for p in problem["loc"] if not _is_validator_name(p))
+        location = _location(problem["type"], problem["loc"])
         names = tuple(str(part) for part in location)
         while names and names not in lines:
             names = names[:-1]
@@ -299,6 +299,13 @@ def _explain(
         where = "--set" if origins.get(key) == "--set" else f"{file}:{lines.get(names, 1)}"
         messages.append(f"{where}: {key}: {_what(dict(problem), location)}")
     return "\n".join(messages)
+
+
+def _location(kind: str, parts: Key) -> Key:
+    """The keys of the recipe among what pydantic names; an unknown key may look like anything."""
+    own = 1 if kind == "extra_forbidden" else 0
+    checked = parts[: len(parts) - own]
+    return (*(p for p in checked if not _is_validator_name(p)), *parts[len(checked) :])
 
 
 def _is_validator_name(part: object) -> bool:
