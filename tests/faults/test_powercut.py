@@ -121,21 +121,20 @@ def _log(root: Path) -> None:
     (root / "log.jsonl").write_text('{"n": 0}\n', encoding="utf-8")
 
 
+def _second(committing: Callable[[Path, str], None]) -> Scenario:
+    """A step is there, and the next one is committed."""
+    return Scenario(
+        lambda r: committing(r / "step-1", "1"),
+        lambda r: committing(r / "step-2", "2"),
+        newest,
+        frozenset("12"),
+        frozenset("2"),
+    )
+
+
 SCENARIOS = {
-    "a second checkpoint": Scenario(
-        lambda r: commit(r / "step-1", "1"),
-        lambda r: commit(r / "step-2", "2"),
-        newest,
-        frozenset("12"),
-        frozenset("2"),
-    ),
-    "a second checkpoint, sealed while it is written": Scenario(
-        lambda r: commit(r / "step-1", "1"),
-        lambda r: commit_sealing(r / "step-2", "2"),
-        newest,
-        frozenset("12"),
-        frozenset("2"),
-    ),
+    "a second checkpoint": _second(commit),
+    "a second checkpoint, sealed while it is written": _second(commit_sealing),
     "a checkpoint in a new folder": Scenario(
         lambda r: None,
         lambda r: commit(r / "train" / "checkpoints" / "step-1", "1"),

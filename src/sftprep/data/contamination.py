@@ -25,6 +25,7 @@ from sftprep.data.parse import RowError, row_object
 from sftprep.data.text import Words, word_hashes, words
 from sftprep.data.wordstore import Texts, sequence_key, shingle_hashes
 from sftprep.recipe.sections import BenchmarksSection
+from sftprep.records import Reason
 
 GRAM = 8
 MIN_GRAMS = 3  # matched 8-grams, so 10 words in a row or the whole item
@@ -50,6 +51,15 @@ class Hit:
     item: Item
     coverage: float
     shared: str
+
+    def reason(self) -> Reason:
+        """The evidence in words."""
+        text = " ".join(self.item.text.split())[:200]
+        evidence = (
+            f"{self.item.benchmark} {self.item.id}: {self.coverage:.0%} covered; "
+            f"shared: '{self.shared}'; item: '{text}'"
+        )
+        return Reason("contaminated", evidence, round(self.coverage, 6))
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,7 @@ class _Preparation:
             if self.actions["contaminated"] != "off":
                 hits = find_contaminated(table, self.items.items, data.contamination_threshold)
             for hit in hits:
-                self._sort(hit.row, _contaminated(hit), drops, flags)
+                self._sort(hit.row, hit.reason(), drops, flags)
             task.advance(1, "benchmark items")
             self.stop.check("comparing rows")
             alive = np.ones(len(table), dtype=np.bool_)
@@ -391,12 +391,3 @@ class _Preparation:
             "groups": len(np.unique(split.groups[kept])),
             "wanted_share": section.validation_fraction,
         }
-
-
-def _contaminated(hit: Hit) -> Reason:
-    item = " ".join(hit.item.text.split())[:200]
-    evidence = (
-        f"{hit.item.benchmark} {hit.item.id}: {hit.coverage:.0%} covered; "
-        f"shared: '{hit.shared}'; item: '{item}'"
-    )
-    return Reason("contaminated", evidence, round(hit.coverage, 6))

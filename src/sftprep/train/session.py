@@ -143,13 +143,8 @@ def open_session(recipe: Recipe, run: RunFolder, progress: Progress, stop: StopS
     _tell(learner.decisions, progress)
     optimizer = build_optimizer(model, section)
     state = _restore(saved, model, optimizer, world)
-    plan = StepPlan(
-        train_rows,
-        section,
-        world.size,
-        state.rows_per_step,
-        piece_tokens=CPU_PIECE_TOKENS if world.device == "cpu" else None,
-    )
+    piece = _piece_tokens(world)
+    plan = StepPlan(train_rows, section, world.size, state.rows_per_step, piece_tokens=piece)
     state.rows_per_step = plan.rows_per_step
     if world.writes and saved is not None:
         finish_save(run.train_checkpoints, saved, section.keep_checkpoints, progress)
@@ -286,13 +281,17 @@ def _forget_lost_best(run: RunFolder, state: TrainState, progress: Progress) -> 
         state.best_train = state.best_train_step = None
 
 
+def _piece_tokens(world: World) -> int | None:
+    """Tokens of one pass, where a micro-batch is cut into several."""
+    return CPU_PIECE_TOKENS if world.device == "cpu" else None
+
+
 def _validation_batches(recipe: Recipe, held_out: TokenCache, world: World) -> list[PackedBatch]:
     """This rank's share of at most `validation.max_rows` held-out rows, the same at every step."""
     order = np.random.default_rng(VALIDATION_SEED).permutation(len(held_out))
     chosen = np.sort(order[: recipe.validation.max_rows])
     tokens = recipe.training.batch_size * recipe.training.max_length
-    if world.device == "cpu":
-        tokens = min(tokens, CPU_PIECE_TOKENS)
+    tokens = min(tokens, _piece_tokens(world) or tokens)
     batches = document_batches(held_out.lengths, chosen, tokens)
     return [assemble(held_out, documents) for documents in batches[world.rank :: world.size]]
 
